@@ -1,0 +1,1 @@
+"""HTTP and nothing else: decode, authenticate, call, encode."""

@@ -1,0 +1,189 @@
+"""Key → tenant: the only place a tenant comes from.
+
+Keys lie hashed in a file, so authentication works while Redis is down. The file is read again when it
+changes. Without one, every request is tenant `default`, admin, and the service binds loopback only.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from service.cache.canonical import check_identifier
+from service.errors import ForbiddenError, NotFoundError, SettingsError, UnauthenticatedError
+from service.model import Tenant
+
+log = logging.getLogger(__name__)
+
+DEFAULT_TENANT = Tenant("default")
+KEY_PREFIX = "sk-sc-"
+
+
+class Role(IntEnum):
+    """What a key may do; each role includes the ones before it."""
+
+    reader = 1
+    writer = 2
+    admin = 3
+
+
+class Principal(Struct, frozen=True):
+    """Who asks."""
+
+    tenant: Tenant
+    role: Role
+
+    def require(self, role: Role) -> None:
+        """Raise ForbiddenError unless the key reaches `role`."""
+        if self.role < role:
+            raise ForbiddenError(f"this needs the role {role.name}; the key is {self.role.name}")
+
+
+class StoredKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key as the file keeps it: SHA-256 of the whole key, never the key."""
+
+    id: str
+    tenant: str
+    role: str
+    sha256: str
+    created_at: int
+
+    def principal(self) -> Principal:
+        """Whom the key stands for."""
+        return Principal(Tenant(self.tenant), Role[self.role])
+
+
+OPEN = Principal(DEFAULT_TENANT, Role.admin)
+
+
+def operator(tenant: str) -> Tenant:
+    """The tenant that a command on this machine works for."""
+    check_identifier("tenant", tenant)
+    return Tenant(tenant)
+
+
+class Keys:
+    """The keys file, and the first admin key of the settings."""
+
+    def __init__(self, path: Path, admin_key: str | None = None) -> None:
+        self._path = path
+        self._admin = None if admin_key is None else _hash(admin_key)
+        self._seen: tuple[int, int, int] | None = None
+        self._principals: dict[str, Principal] = {}
+        self._enforced = admin_key is not None
+        self._load()
+
+    @property
+    def enforced(self) -> bool:
+        """False: everybody is admin of the default tenant. Once true it stays so."""
+        try:
+            self._load()
+        except SettingsError:
+            log.exception("the keys file is broken; nobody is let in until it is mended")
+        return self._enforced
+
+    def authenticate(self, authorization: str | None) -> Principal:
+        """Whom a request's `Authorization` header stands for.
+
+        Raises:
+            UnauthenticatedError: keys are in force, and this is none of them.
+        """
+        if not self.enforced:
+            return OPEN
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not key:
+            raise UnauthenticatedError("send `Authorization: Bearer <key>`")
+        digest = _hash(key.strip())  # looking up a hash leaks no timing about the key
+        principal = OPEN if digest == self._admin else self._principals.get(digest)
+        if principal is None:
+            raise UnauthenticatedError("unknown key")
+        return principal
+
+    def _load(self) -> None:
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            self._principals, self._seen = {}, None
+            return
+        seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        if seen != self._seen:
+            self._enforced, self._principals, self._seen = True, {}, seen
+            # A broken file lets nobody in: safer than an old list with a revoked key in it.
+            self._principals = {key.sha256: key.principal() for key in read_keys(self._path)}
+
+
+def read_keys(path: Path) -> list[StoredKey]:
+    """Every key of the file; none if there is no file.
+
+    Raises:
+        SettingsError: the file can't be read.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    try:
+        keys = msgspec.json.decode(raw, type=list[StoredKey])
+        for key in keys:
+            key.principal()
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
+        raise SettingsError(f"{path.name}: {error}") from None
+    return keys
+
+
+def create_key(path: Path, tenant: str, role: Role) -> str:
+    """Add a key to the file and return it; it is shown this once.
+
+    Raises:
+        InvalidInputError: the tenant's name has no fitting length.
+    """
+    check_identifier("tenant", tenant)
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    with _edited(path) as keys:
+        created = StoredKey(
+            id=secrets.token_hex(4), tenant=tenant, role=role.name, sha256=_hash(key), created_at=int(time.time())
+        )
+        keys.append(created)
+    return key
+
+
+def revoke_key(path: Path, key_id: str) -> None:
+    """Take a key out of the file.
+
+    Raises:
+        NotFoundError: no key has that id.
+    """
+    with _edited(path) as keys:
+        left = [key for key in keys if key.id != key_id]
+        if len(left) == len(keys):
+            raise NotFoundError(f"no key has the id {key_id}")
+        keys[:] = left
+
+
+@contextmanager
+def _edited(path: Path) -> Iterator[list[StoredKey]]:
+    """The keys; what the block leaves is written whole. Concurrent edits wait for each other."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.with_name(path.name + ".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        keys = read_keys(path)
+        yield keys
+        temporary = path.with_name(path.name + ".new")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(keys), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()

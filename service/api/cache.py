@@ -1,0 +1,180 @@
+"""/v1/cache: lookup and store, single and in batches."""
+
+from time import perf_counter
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Request, Response, post
+from msgspec import Meta, Struct
+
+from service.api.auth import Principal, Role
+from service.api.authentication import needs
+from service.api.problems import Problem, problem_of
+from service.api.services import Services
+from service.api.wire import Each, decoder, documented, encoded
+from service.cache.lookup import Question
+from service.cache.store import Accepted
+from service.errors import SemcachedError, StoreUnavailableError
+from service.model import (
+    MAX_BATCH,
+    Hit,
+    LookupRequest,
+    Miss,
+    Reason,
+    Refused,
+    Stored,
+    StoreRequest,
+)
+from service.telemetry import LATENCY, LOOKUPS, STORES
+
+MAX_BODY = 1024 * 1024
+MAX_BATCH_BODY = 16 * 1024 * 1024
+
+HttpRequest = Request[Principal, None, Any]
+
+
+class Items(Struct, forbid_unknown_fields=True):
+    """A batch as it comes: each item is decoded by itself."""
+
+    items: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class LookupBatch(Struct, forbid_unknown_fields=True):
+    """Up to 256 questions."""
+
+    items: Annotated[list[LookupRequest], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class StoreBatch(Struct, forbid_unknown_fields=True):
+    """Up to 256 entries."""
+
+    items: Annotated[list[StoreRequest], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class Failed(Struct, frozen=True, tag_field="outcome", tag="error"):
+    """An item of a batch that failed by itself."""
+
+    error: Problem
+
+
+_lookup_request = decoder(LookupRequest)
+_store_request = decoder(StoreRequest)
+_items = decoder(Items)
+
+
+@post(
+    "/v1/cache/lookup",
+    status_code=200,
+    guards=[needs(Role.reader)],
+    request_max_body_size=MAX_BODY,
+    operation_class=documented(LookupRequest, {200: Hit | Miss}),
+)
+async def lookup(request: HttpRequest, services: Services) -> Response[bytes]:
+    """Ask the cache. A hit carries the answer; a miss says why. `X-Cache` is HIT, MISS or BYPASS."""
+    begun = perf_counter()
+    keys = services.keyring.of(request.user.tenant)
+    question = services.lookup.question(_lookup_request(await request.body()), keys)
+    (answer,) = await services.lookup.answer([question], keys)
+    _count(answer)
+    LATENCY.labels("lookup").observe(perf_counter() - begun)
+    return encoded(answer, headers={"X-Cache": _x_cache([answer])})
+
+
+@post(
+    "/v1/cache/lookup/batch",
+    status_code=200,
+    guards=[needs(Role.reader)],
+    request_max_body_size=MAX_BATCH_BODY,
+    operation_class=documented(LookupBatch, {200: Each(Hit, Miss, Failed)}),
+)
+async def lookup_batch(request: HttpRequest, services: Services) -> Response[bytes]:
+    """Ask up to 256 questions at once: one round trip to Redis per stage, answers in order."""
+    keys = services.keyring.of(request.user.tenant)
+    answers: list[Hit | Miss | Failed | None] = []
+    questions: dict[int, Question] = {}
+    for at, item in enumerate(_items(await request.body()).items):
+        answers.append(None)
+        try:
+            questions[at] = services.lookup.question(_lookup_request(item), keys)
+        except (SemcachedError, RecursionError) as error:
+            answers[at] = Failed(problem_of(error))
+    for at, answer in zip(questions, await services.lookup.answer(list(questions.values()), keys), strict=True):
+        _count(answer)
+        answers[at] = answer
+    return encoded({"items": answers}, headers={"X-Cache": _x_cache(answers)})
+
+
+@post(
+    "/v1/cache/store",
+    status_code=201,
+    guards=[needs(Role.writer)],
+    request_max_body_size=MAX_BODY,
+    operation_class=documented(StoreRequest, {201: Stored, 200: Refused}),
+)
+async def store(request: HttpRequest, services: Services) -> Response[bytes]:
+    """Keep an answer. Storing a question again extends its life, or replaces its answer."""
+    begun = perf_counter()
+    keys = services.keyring.of(request.user.tenant)
+    accepted = services.store.accept(_store_request(await request.body()), keys)
+    answer = accepted if isinstance(accepted, Refused) else (await services.store.answer([accepted], keys))[0]
+    _count_store(answer)
+    if isinstance(answer, SemcachedError):
+        raise answer
+    LATENCY.labels("store").observe(perf_counter() - begun)
+    return encoded(answer, status=201 if isinstance(answer, Stored) else 200)
+
+
+@post(
+    "/v1/cache/store/batch",
+    status_code=200,
+    guards=[needs(Role.writer)],
+    request_max_body_size=MAX_BATCH_BODY,
+    operation_class=documented(StoreBatch, {200: Each(Stored, Refused, Failed)}),
+)
+async def store_batch(request: HttpRequest, services: Services) -> Response[bytes]:
+    """Keep up to 256 answers: one round trip to Redis, each entry whole or not at all."""
+    keys = services.keyring.of(request.user.tenant)
+    answers: list[Stored | Refused | Failed | None] = []
+    accepted: dict[int, Accepted] = {}
+    for at, item in enumerate(_items(await request.body()).items):
+        answers.append(None)
+        try:
+            one = services.store.accept(_store_request(item), keys)
+        except (SemcachedError, RecursionError) as error:
+            answers[at] = Failed(problem_of(error))
+        else:
+            if isinstance(one, Refused):
+                answers[at] = one
+            else:
+                accepted[at] = one
+    for at, result in zip(accepted, await _stored(services, list(accepted.values()), request), strict=True):
+        _count_store(result)
+        answers[at] = Failed(problem_of(result)) if isinstance(result, SemcachedError) else result
+    return encoded({"items": answers})
+
+
+async def _stored(
+    services: Services, accepted: list[Accepted], request: HttpRequest
+) -> list[Stored | SemcachedError]:
+    try:
+        return await services.store.answer(accepted, services.keyring.of(request.user.tenant))
+    except StoreUnavailableError as error:
+        return [error] * len(accepted)
+
+
+def _x_cache(answers: list[Any]) -> str:
+    """HIT where everything hit, BYPASS where the cache could not be asked."""
+    if all(isinstance(answer, Hit) for answer in answers):
+        return "HIT"
+    degraded = (isinstance(answer, Miss) and answer.reason is Reason.DEGRADED for answer in answers)
+    return "BYPASS" if any(degraded) else "MISS"
+
+
+def _count(answer: Hit | Miss) -> None:
+    detail = answer.tier if isinstance(answer, Hit) else answer.reason
+    LOOKUPS.labels("hit" if isinstance(answer, Hit) else "miss", detail.value).inc()
+
+
+def _count_store(answer: Stored | Refused | SemcachedError) -> None:
+    outcome = "stored" if isinstance(answer, Stored) else "refused" if isinstance(answer, Refused) else "failed"
+    STORES.labels(outcome).inc()

@@ -1,0 +1,107 @@
+"""Bytes to Structs and back, and what /docs says about them.
+
+Litestar would decode to dicts first, which loses the answer's own bytes and msgspec's field paths.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from litestar import Response
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, RequestBody
+
+from service.api.problems import Problem
+from service.errors import InvalidInputError
+
+T = TypeVar("T")
+
+class Each:
+    """A batch's answers, for /docs: `items`, each of one of these kinds."""
+
+    def __init__(self, *kinds: Any) -> None:
+        self.kinds = kinds
+
+
+_AT = re.compile(r" - at `(?:key in )?\$\.?(?P<path>.*)`$")
+_NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*?)`")
+_encoder = msgspec.json.Encoder()
+
+
+def decoder(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
+    """A function from JSON to `kind` that raises InvalidInputError naming the field."""
+    decode = msgspec.json.Decoder(kind).decode
+
+    def decoded(body: bytes | msgspec.Raw) -> T:
+        try:
+            return decode(body)
+        except msgspec.ValidationError as error:
+            raise _invalid(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InvalidInputError("body", f"is no JSON: {error}") from None
+
+    return decoded
+
+
+def _invalid(message: str) -> InvalidInputError:
+    at = _AT.search(message)
+    path = at["path"] if at else ""
+    text = message[: at.start()] if at else message
+    named = _NAMED.match(text)
+    if named:
+        path = f"{path}.{named['name']}".lstrip(".")
+        text = "is unknown" if "unknown" in text else "is required"
+    return InvalidInputError(path or "body", text)
+
+
+def encoded(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
+    """A JSON answer."""
+    return Response(
+        _encoder.encode(content), status_code=status, headers=headers, media_type="application/json"
+    )
+
+
+def documented(request: Any, answers: dict[int, Any]) -> type[Operation]:
+    """An OpenAPI operation with the schemas of msgspec types: the request's, and per status the answer's."""
+
+    class Documented(Operation):
+        def __post_init__(self) -> None:
+            self.request_body = RequestBody(content=_content(request), required=True)
+            self.responses = {
+                str(status): OpenAPIResponse(description=_summary(kind), content=_content(kind))
+                for status, kind in answers.items()
+            } | {
+                "default": OpenAPIResponse(
+                    description=_summary(Problem),
+                    content={"application/problem+json": OpenAPIMediaType(schema=_schema(Problem))},
+                )
+            }
+
+    return Documented
+
+
+def _content(kind: Any) -> dict[str, OpenAPIMediaType]:
+    return {"application/json": OpenAPIMediaType(schema=_schema(kind))}
+
+
+def _summary(kind: Any) -> str:
+    return (getattr(kind, "__doc__", None) or "").strip().split("\n")[0] or "The answer."
+
+
+def _schema(kind: Any) -> Any:
+    """JSON Schema with its references put in place; OpenAPI 3.1 takes it as it is."""
+    if isinstance(kind, Each):
+        items = {"type": "array", "items": {"anyOf": [_schema(one) for one in kind.kinds]}}
+        return {"type": "object", "properties": {"items": items}, "required": ["items"]}
+    schema = msgspec.json.schema(kind)
+    return _inlined(schema, schema.pop("$defs", {}))
+
+
+def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(part, dict):
+        if "$ref" in part:
+            return _inlined(definitions[part["$ref"].rsplit("/", 1)[1]], definitions)
+        return {key: _inlined(value, definitions) for key, value in part.items() if key != "discriminator"}
+    if isinstance(part, list):
+        return [_inlined(one, definitions) for one in part]
+    return part

@@ -1,0 +1,121 @@
+"""The HTTP application: puts the parts under the routes; owns start and stop. Nobody imports it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+
+from service.api import cache, health
+from service.api.auth import Keys
+from service.api.authentication import authentication
+from service.api.problems import handle
+from service.api.services import Services, provide_services
+from service.errors import StartupError, StoreUnavailableError
+from service.settings import Settings, from_environment
+from service.wiring import Parts, opened
+
+log = logging.getLogger(__name__)
+
+ATTACH_S = 1.0
+
+
+def create_app(settings: Settings, redis_url: str) -> Litestar:
+    """The application over one Redis. It starts also while that is away, and attaches when it comes."""
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with opened(settings, redis_url) as parts, _background(_Attachment(parts)) as attachment:
+            app.state.services = Services(
+                lookup=parts.lookup,
+                store=parts.store,
+                keyring=parts.keyring,
+                why_not_ready=attachment.why_not_ready,
+            )
+            yield
+
+    return Litestar(
+        route_handlers=[
+            *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
+            *(health.livez, health.readyz, health.metrics),
+        ],
+        dependencies={"services": Provide(provide_services, sync_to_thread=False)},
+        middleware=[authentication(Keys(settings.keys_path, settings.admin_key))],
+        exception_handlers={Exception: handle},
+        lifespan=[lifespan],
+        openapi_config=OpenAPIConfig(
+            title="semcached",
+            version=version("semcached-server"),
+            path="/docs",
+            render_plugins=[SwaggerRenderPlugin()],
+        ),
+    )
+
+
+class _Attachment:
+    """Keeps the parts attached to a Redis that comes and goes."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._why: str | None = "starting"
+
+    async def why_not_ready(self) -> str | None:
+        """None while requests are served as they should be."""
+        if self._parts.responses.generation is None:
+            return self._why
+        try:
+            await self._parts.responses.usable()
+        except StoreUnavailableError as error:
+            return str(error)
+        return None
+
+    async def attach(self) -> None:
+        """One try, where one is needed."""
+        if self._parts.responses.generation is not None:
+            return
+        try:
+            await self._parts.attach(log.info)
+        except (StoreUnavailableError, StartupError) as error:
+            if self._why != str(error):
+                log.warning("not serving from Redis: %s", error)
+            self._why = str(error)
+        else:
+            log.info("serving from Redis")
+            self._why = None
+
+    async def run(self) -> None:
+        """Try for as long as the service runs; end it when the process that started it is gone."""
+        parent = os.getppid()
+        while True:
+            await asyncio.sleep(ATTACH_S)
+            if self._parts.settings.workers > 1 and os.getppid() != parent:
+                signal.raise_signal(signal.SIGTERM)
+            await self.attach()
+
+
+@asynccontextmanager
+async def _background(attachment: _Attachment) -> AsyncIterator[_Attachment]:
+    await attachment.attach()
+    task = asyncio.create_task(attachment.run())
+    try:
+        yield attachment
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def from_env() -> Litestar:
+    """For the server's workers: `serve` has put everything into the environment."""
+    settings = from_environment()
+    if settings.redis_url is None:
+        raise StartupError("start it with `semcached serve`, or set SEMCACHED_REDIS_URL")
+    return create_app(settings, settings.redis_url)

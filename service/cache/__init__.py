@@ -1,0 +1,1 @@
+"""The decisions, pure: no Redis, no HTTP, no provider."""

@@ -1,0 +1,182 @@
+"""Request → canonical bytes → scope digest and entry id.
+
+Canonical text serves ids only, never what is stored or embedded. Every encoding below is JSON with sorted
+keys and a fixed number of parts, so two different requests can't have the same bytes.
+"""
+
+import base64
+import binascii
+import unicodedata
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from service.cache.digests import DigestKey, TenantKeys
+from service.errors import InvalidInputError
+from service.model import IDENTIFIER_BYTES, Message, QueryFields
+
+Vector = NDArray[np.float32]
+"""[dim], of norm 1."""
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class Identity(NamedTuple):
+    """A query's digests under one secret."""
+
+    entry_id: str
+    tenant: str
+    agent_type: str
+    scope: str
+    history: str
+
+
+class Query(NamedTuple):
+    """A question, ready to be looked up."""
+
+    identities: tuple[Identity, ...]  # the current secret's first
+    text: str | None  # what may be embedded
+    messages: list[Message] | None  # the conversation, where there is more than the text
+    vector: Vector | None  # given by the caller
+
+
+def text(value: str) -> str:
+    """NFC, CRLF → LF, ends stripped."""
+    return unicodedata.normalize("NFC", value).replace("\r\n", "\n").strip()
+
+
+def query(request: QueryFields, keys: TenantKeys, dim: int | None) -> Query:
+    """Check a request and give it its digests; `dim` is the generation's, if known.
+
+    Raises:
+        InvalidInputError: names the field.
+    """
+    _check_identifiers(request)
+    system, messages = _conversation(request)
+    asked, others = _split(messages)
+    body = _encode([_canonical(message) for message in messages])
+    history = _encode([_canonical(message) for message in others]) if others else b""
+    parts = [request.model, system, request.prompt_version, request.attributes]
+    open_parts = [request.params, request.tools, request.context]
+    # The tenant is in the key of every digest; it stands here too, so that a scope says it.
+    scope = _encode([keys.tenant, request.agent_type, *parts, *open_parts])
+    plain = _plain_text(asked) if messages[-1] is asked else None
+    return Query(
+        identities=tuple(_identity(key, request, scope, body, history) for key in keys.keys),
+        text=plain,
+        messages=None if len(messages) == 1 and plain is not None else messages,
+        vector=None if request.embedding is None else given_vector(request.embedding, dim),
+    )
+
+
+def _identity(key: DigestKey, request: QueryFields, scope: bytes, body: bytes, history: bytes) -> Identity:
+    temperature = None if request.temperature is None else float(request.temperature)
+    scope_digest = key.digest("scope", scope)
+    return Identity(
+        entry_id=key.digest("entry", _encode([scope_digest, temperature]) + body),
+        tenant=key.tenant,
+        agent_type=key.digest("agent_type", request.agent_type.encode()),
+        scope=scope_digest,
+        history=key.digest("history", history),
+    )
+
+
+def _conversation(request: QueryFields) -> tuple[str | None, list[Message]]:
+    """The system prompt and the messages; `prompt` is one user message."""
+    if (request.prompt is None) == (request.messages is None):
+        raise InvalidInputError("prompt", "give either `prompt` or `messages`")
+    if request.prompt is not None:
+        if not text(request.prompt):
+            raise InvalidInputError("prompt", "is blank")
+        return request.system, [Message(role="user", content=request.prompt)]
+    messages = request.messages or []
+    if messages and messages[0].role == "system":
+        if request.system is not None:
+            raise InvalidInputError("system", "is given twice: here and as the first message")
+        system = _plain_text(messages[0])
+        if system is None:
+            raise InvalidInputError("messages[0].content", "a system message must be text")
+        return system, messages[1:]
+    return request.system, messages
+
+
+def _split(messages: list[Message]) -> tuple[Message, list[Message]]:
+    """The last user message, and all the others."""
+    for at in range(len(messages) - 1, -1, -1):
+        if messages[at].role == "user":
+            return messages[at], messages[:at] + messages[at + 1 :]
+    raise InvalidInputError("messages", "has no user message")
+
+
+def _plain_text(message: Message) -> str | None:
+    """The text, if that is all there is to the message: one string, or one text block."""
+    content: Any = message.content
+    if isinstance(content, list) and len(content) == 1 and content[0].keys() == {"type", "text"}:
+        content = content[0]["text"] if content[0]["type"] == "text" else None
+    bare = message.name is None and message.tool_calls is None and message.tool_call_id is None
+    return content if bare and isinstance(content, str) and text(content) else None
+
+
+def _canonical(message: Message) -> dict[str, Any]:
+    content: Any = message.content
+    if isinstance(content, list):
+        content = [
+            {**part, "text": text(part["text"])} if isinstance(part.get("text"), str) else part
+            for part in content
+        ]
+        if len(content) == 1 and content[0].keys() == {"type", "text"} and content[0]["type"] == "text":
+            content = content[0]["text"]
+    elif isinstance(content, str):
+        content = text(content)
+    named = {"name": message.name, "tool_calls": message.tool_calls, "tool_call_id": message.tool_call_id}
+    return {"role": message.role, "content": content} | {k: v for k, v in named.items() if v is not None}
+
+
+def check_identifier(field: str, value: str) -> None:
+    """1 to 512 bytes of UTF-8, any characters.
+
+    Raises:
+        InvalidInputError: names `field`.
+    """
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:  # a command's argument that was no UTF-8
+        raise InvalidInputError(field, "is no UTF-8") from None
+    if not 1 <= size <= IDENTIFIER_BYTES:
+        raise InvalidInputError(field, f"must have 1 to {IDENTIFIER_BYTES} bytes of UTF-8")
+
+
+def _check_identifiers(request: QueryFields) -> None:
+    check_identifier("agent_type", request.agent_type)
+    for field, value in (("model", request.model), ("prompt_version", request.prompt_version)):
+        if value is not None:
+            check_identifier(field, value)
+    for name, value in request.attributes.items():
+        check_identifier("attributes", name)
+        check_identifier("attributes", value)
+
+
+def given_vector(given: list[float] | str, dim: int | None) -> Vector:
+    """A caller's vector, of norm 1.
+
+    Raises:
+        InvalidInputError: not base64, not finite, zero, or not of the index's dimension.
+    """
+    if isinstance(given, str):
+        try:
+            raw = base64.b64decode(given, validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidInputError("embedding", "is no base64") from None
+        if len(raw) % 4:
+            raise InvalidInputError("embedding", "is no whole number of float32 values")
+        values = np.frombuffer(raw, "<f4").astype(np.float64)
+    else:
+        values = np.array(given, np.float64)
+    if dim is not None and values.size != dim:
+        raise InvalidInputError("embedding", f"has {values.size} values, the index {dim}")
+    norm = float(np.linalg.norm(values)) if np.isfinite(values).all() else float("nan")
+    if not 1e-30 < norm < 1e30:  # noqa: PLR2004 - beyond, float32 has nothing left; false for NaN
+        raise InvalidInputError("embedding", "must be finite and not zero")
+    return (values / norm).astype(np.float32)

@@ -1,0 +1,92 @@
+"""What the decisions need from below; `store/` and `embedders/` fulfil it."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.cache.canonical import Identity, Vector
+from service.cache.digests import TenantKeys
+from service.errors import SemcachedError
+from service.model import Candidate, Generation, Record
+
+Clock = Callable[[], int]
+"""Wall time in ms since 1970."""
+
+
+class Search(NamedTuple):
+    """One KNN inside a scope.
+
+    `live_at` makes it exhaustive: entries of the same history that live at that ms, none skipped.
+    """
+
+    identities: tuple[Identity, ...]
+    vector: Vector
+    live_at: int | None = None
+
+
+class Tags(NamedTuple):
+    """What an entry is found by besides its vector: digests."""
+
+    identity: Identity
+    model: str | None
+    prompt_version: str | None
+    attributes: list[str]
+    sources: list[str]
+    tags: list[str]
+
+
+class NewEntry(NamedTuple):
+    """A record with its index document; without a vector only the exact tier serves it."""
+
+    record: Record
+    tags: Tags
+    vector: Vector | None
+
+
+class Responses(Protocol):
+    """The entries of the keyspace `responses`. One round trip per call, however many items."""
+
+    @property
+    def generation(self) -> Generation | None:
+        """What the semantic tier runs on; None until Redis was reached."""
+
+    async def records(self, keys: TenantKeys, entry_ids: Sequence[str]) -> list[Record | None]:
+        """Records in order; None for what is absent, expired or not believed.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def nearest(self, keys: TenantKeys, searches: Sequence[Search]) -> list[list[Candidate]]:
+        """Candidates of each search, nearest first.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def put(self, keys: TenantKeys, entries: Sequence[NewEntry]) -> list[SemcachedError | None]:
+        """Write entries, each whole or not at all; the error of each that wasn't written.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time: nothing is promised.
+        """
+
+
+class Embedder(Protocol):
+    """Texts to vectors."""
+
+    model: str
+    revision: str
+    dim: int
+
+    def unfit(self, text: str) -> str | None:
+        """Why a text can't be told apart by its vector (`too_long`, …); None: it can."""
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """[n, dim], each row of norm 1.
+
+        Raises:
+            EmbedderError: it is away, slow, or answered no embeddings.
+        """

@@ -1,0 +1,153 @@
+"""A store: who the entry is, how long it lives, what it is found by."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET
+
+from service.cache import canonical
+from service.cache.canonical import Query, Vector
+from service.cache.digests import TenantKeys
+from service.cache.ports import Clock, Embedder, NewEntry, Responses, Tags
+from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
+from service.model import DEFAULT_TTL_S, Generation, Record, Refused, Stored, StoreRequest, Tier
+
+_json = msgspec.json.Encoder().encode
+
+
+class Accepted(NamedTuple):
+    """A request that may be stored."""
+
+    request: StoreRequest
+    query: Query
+    exact_only: str | None
+
+
+class Store:
+    """Stores entries."""
+
+    def __init__(self, responses: Responses, embedder: Embedder, clock: Clock) -> None:
+        self._responses = responses
+        self._embedder = embedder
+        self._clock = clock
+
+    def accept(self, request: StoreRequest, keys: TenantKeys) -> Accepted | Refused:
+        """Check a request and ask the policy.
+
+        Raises:
+            InvalidInputError: names the field.
+        """
+        answer = _checked_json(request.response)
+        for field, values in (("sources", request.sources), ("tags", request.tags)):
+            for value in values:
+                canonical.check_identifier(field, value)
+        generation = self._responses.generation
+        query = canonical.query(request, keys, generation and generation.dim)
+        if answer is None or (isinstance(answer, str) and not answer.strip()):
+            return Refused(stored=False, reason="min_chars")
+        if query.vector is not None:
+            exact_only = None
+        elif query.text is None:
+            exact_only = "not_plain_text"
+        else:
+            exact_only = self._embedder.unfit(query.text)
+        return Accepted(request, query, exact_only)
+
+    async def answer(self, accepted: Sequence[Accepted], keys: TenantKeys) -> list[Stored | SemcachedError]:
+        """One answer per accepted request, in order; the error of each that could not be stored.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time; some may have been stored.
+        """
+        if not accepted:
+            return []
+        generation = self._responses.generation
+        if generation is None:
+            raise StoreUnavailableError("Redis has not been reached yet")
+        outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
+        entries: dict[int, NewEntry] = {}
+        for at, vector in enumerate(await self._vectors(accepted)):
+            if isinstance(vector, EmbedderError):
+                outcomes[at] = vector
+            else:
+                entries[at] = _entry(accepted[at], vector, keys, generation, self._clock())
+        errors = await self._responses.put(keys, list(entries.values()))
+        for (at, entry), error in zip(entries.items(), errors, strict=True):
+            outcomes[at] = error or _receipt(accepted[at], entry.record)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    async def _vectors(self, accepted: Sequence[Accepted]) -> list[Vector | EmbedderError | None]:
+        """Given, computed, or None for what the exact tier alone will serve."""
+        vectors: list[Vector | EmbedderError | None] = [one.query.vector for one in accepted]
+        texts = {
+            at: one.query.text
+            for at, one in enumerate(accepted)
+            if one.query.vector is None and one.exact_only is None and one.query.text is not None
+        }
+        if texts:
+            try:
+                computed: Sequence[Vector | EmbedderError] = list(
+                    await self._embedder.embed(list(texts.values()))
+                )
+            except EmbedderError as error:
+                computed = [error] * len(texts)
+            for at, vector in zip(texts, computed, strict=True):
+                vectors[at] = vector
+        return vectors
+
+
+def _entry(
+    one: Accepted, vector: Vector | None, keys: TenantKeys, generation: Generation, now: int
+) -> NewEntry:
+    request, identity, key = one.request, one.query.identities[0], keys.current
+    ttl_s = DEFAULT_TTL_S if request.ttl_s is UNSET else request.ttl_s
+    record = Record(
+        entry_id=identity.entry_id,
+        tenant=identity.tenant,
+        scope=identity.scope,
+        history=identity.history,
+        agent_type=request.agent_type,
+        model=request.model,
+        prompt_version=request.prompt_version,
+        temperature=request.temperature,
+        attributes=request.attributes,
+        text=one.query.text,
+        messages=one.query.messages,
+        response=bytes(request.response),
+        metadata=_json(request.metadata),
+        sources=list(dict.fromkeys(request.sources)),
+        tags=list(dict.fromkeys(request.tags)),
+        usage=request.usage,
+        embedding=None if vector is None else (generation.model, generation.revision, generation.dim),
+        stored_at=now,
+        expires_at=None if ttl_s is None else now + ttl_s * 1000,
+    )
+    tags = Tags(
+        identity=identity,
+        model=request.model and key.digest("model", request.model.encode()),
+        prompt_version=request.prompt_version and key.digest("prompt_version", request.prompt_version.encode()),
+        attributes=[key.digest("attribute", _json(pair)) for pair in request.attributes.items()],
+        sources=[key.digest("source", source.encode()) for source in record.sources],
+        tags=[key.digest("tag", tag.encode()) for tag in record.tags],
+    )
+    return NewEntry(record, tags, vector)
+
+
+def _receipt(one: Accepted, record: Record) -> Stored:
+    left = None if record.expires_at is None else (record.expires_at - record.stored_at) / 1000
+    return Stored(
+        stored=True,
+        entry_id=record.entry_id,
+        tiers=[Tier.EXACT] if one.exact_only else list(Tier),
+        expires_in_s=left,
+        exact_only=one.exact_only or UNSET,
+    )
+
+
+def _checked_json(raw: msgspec.Raw) -> object:
+    """The answer, decoded once to see that it is whole; msgspec skips over a Raw without looking inside."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInputError("response", f"is no JSON: {error}") from None

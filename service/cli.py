@@ -1,0 +1,276 @@
+"""The console script `semcached`. Imports what a command needs when it needs it.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import ipaddress
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from service.errors import SemcachedError, SettingsError, StoreUnavailableError
+from service.settings import PREFIX, Settings, described, from_environment
+
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    command: Command = arguments.command
+    try:
+        return command(arguments, _settings(arguments))
+    except SettingsError as error:
+        return _complain(error, 2)
+    except SemcachedError as error:
+        return _complain(error, 1)
+
+
+def _complain(error: SemcachedError, code: int) -> int:
+    print(f"semcached: {error}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="semcached", description="The semantic cache for AI agents.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser(
+        "serve",
+        help="answer HTTP",
+        epilog="settings, each an environment variable:\n" + _settings_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    serve.add_argument("--host")
+    serve.add_argument("--port", type=int)
+    redis = serve.add_mutually_exclusive_group()
+    redis.add_argument("--redis-url", metavar="URL")
+    redis.add_argument("--embedded", action="store_true", help="start a Redis in DATA_DIR")
+    serve.add_argument("--workers", type=int)
+    serve.set_defaults(command=_serve)
+
+    warm = commands.add_parser("warm", help="fill the cache from a JSON Lines file")
+    warm.add_argument("file", type=Path, help='{"agent_type", "prompt", "response", …} per line')
+    warm.add_argument("--tenant", default="default")
+    warm.add_argument("--refresh", action="store_true", help="store again what is there already")
+    warm.set_defaults(command=_warm)
+
+    migrate = commands.add_parser("migrate", help="bring the layout in Redis up to date")
+    migrate.add_argument("action", choices=["status", "plan", "up"])
+    migrate.set_defaults(command=_migrate)
+
+    keys = commands.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="ACTION")
+    create = keys.add_parser("create", help="print a new key, once")
+    create.add_argument("--tenant", required=True)
+    create.add_argument("--role", required=True, choices=["reader", "writer", "admin"])
+    create.set_defaults(command=_keys_create)
+    keys.add_parser("list", help="all keys, without the keys themselves").set_defaults(command=_keys_list)
+    revoke = keys.add_parser("revoke", help="a running service refuses the key at once")
+    revoke.add_argument("id")
+    revoke.set_defaults(command=_keys_revoke)
+    return parser
+
+
+def _settings_table() -> str:
+    return "\n".join(f"  {name:28} {text}{f' [{default}]' if default else ''}" for name, default, text in described())
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """The environment's, then the flags'."""
+    environ = dict(os.environ)
+    for flag in ("host", "port", "redis_url", "workers"):
+        value = getattr(arguments, flag, None)
+        if value is not None:
+            environ[PREFIX + flag.upper()] = str(value)
+    settings = from_environment(environ)
+    if getattr(arguments, "embedded", False):
+        settings = dataclasses.replace(settings, redis_url=None)
+    return settings
+
+
+# --- serve ---
+
+
+def _serve(_: argparse.Namespace, settings: Settings) -> int:
+    import uvicorn
+
+    from service.api.auth import Keys
+
+    if not Keys(settings.keys_path, settings.admin_key).enforced and not _is_loopback(settings.host):
+        raise SettingsError(
+            f"{PREFIX}HOST: without keys only loopback is served, not {settings.host}; "
+            f"`semcached keys create`, or set {PREFIX}ADMIN_KEY"
+        )
+    # uvicorn lets requests in flight finish, then raises the signal again: then Redis is stopped, last.
+    signal.signal(signal.SIGTERM, _exit)
+    with contextlib.suppress(KeyboardInterrupt), _redis(settings) as url:
+        os.environ |= _exported(dataclasses.replace(settings, redis_url=url))
+        asyncio.run(_prepared(settings, url))
+        print(f"semcached: http://{settings.host}:{settings.port}, /docs; Redis {_shown(url)}", file=sys.stderr)
+        uvicorn.run(
+            "service.app:from_env",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            loop="uvloop",
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=30,
+        )
+    return 0
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    del number, frame
+    raise SystemExit(0)
+
+
+async def _prepared(settings: Settings, url: str) -> None:
+    """Refuse to start what can't work, with one clear line; a Redis that is away may come later."""
+    from service.wiring import opened
+
+    async with opened(settings, url) as parts:
+        try:
+            await parts.attach(_say)
+        except StoreUnavailableError as error:
+            _say(f"{error}; starting all the same")
+
+
+@contextmanager
+def _redis(settings: Settings) -> Iterator[str]:
+    """The URL of the Redis to use: the one set, or an embedded one for the duration."""
+    from service.store.embedded import EmbeddedRedis
+
+    if settings.redis_url is not None:
+        yield settings.redis_url
+        return
+    with EmbeddedRedis(settings.data_dir) as redis:
+        yield redis.url
+
+
+@contextmanager
+def _running_redis(settings: Settings) -> Iterator[str]:
+    """As `_redis`, but a running service's embedded Redis comes first."""
+    from service.store.embedded import running_url
+
+    url = settings.redis_url or running_url(settings.data_dir)
+    if url is not None:
+        yield url
+        return
+    with _redis(settings) as own:
+        yield own
+
+
+def _exported(settings: Settings) -> dict[str, str]:
+    """The settings as the environment of worker processes."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _say(text: str) -> None:
+    print(f"semcached: {text}", file=sys.stderr)
+
+
+# --- warm, migrate ---
+
+
+def _warm(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.api.auth import operator
+    from service.warm import warm
+    from service.wiring import opened
+
+    tenant = operator(arguments.tenant)
+
+    async def run(url: str) -> int:
+        async with opened(settings, url) as parts:
+            await parts.attach(_say)
+            summary = await warm(parts, parts.keyring.of(tenant), arguments.file, refresh=arguments.refresh)
+        print(f"stored {summary.stored}, already there {summary.skipped}, refused {len(summary.refused)}")
+        for refusal in summary.refused:
+            print(f"line {refusal.line}: {refusal.why}")
+        return 1 if summary.refused else 0
+
+    with _running_redis(settings) as url:
+        return asyncio.run(run(url))
+
+
+def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service import migrate
+    from service.wiring import opened
+
+    async def run(url: str) -> int:
+        async with opened(settings, url) as parts:
+            if arguments.action == "up":
+                await migrate.up(parts.target, _say)
+                await parts.attach(_say)
+                return 0
+            states = await migrate.status(parts.target)
+        if arguments.action == "plan":
+            pending = [state.step for state in states if state.applied_at is None]
+            print("\n".join(f"{step.name}  {step.summary}" for step in pending) or "nothing to do")
+            return 0
+        for state in states:
+            print(f"{state.step.name}  {_when(state.applied_at)}  {state.step.summary}")
+        return 0
+
+    with _running_redis(settings) as url:
+        return asyncio.run(run(url))
+
+
+def _when(seconds: float | None) -> str:
+    return "pending" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+# --- keys ---
+
+
+def _keys_create(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.api.auth import Role, create_key
+
+    print(create_key(settings.keys_path, arguments.tenant, Role[arguments.role]))
+    return 0
+
+
+def _keys_list(_: argparse.Namespace, settings: Settings) -> int:
+    from service.api.auth import read_keys
+
+    for key in read_keys(settings.keys_path):
+        print(f"{key.id}  {key.role:6}  {_when(key.created_at)}  {key.tenant}")
+    return 0
+
+
+def _keys_revoke(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.api.auth import revoke_key
+
+    revoke_key(settings.keys_path, arguments.id)
+    return 0
+
+

@@ -1,0 +1,94 @@
+"""What can go wrong, in one tree.
+
+SemcachedError
+├── InvalidInputError        400  a field is wrong; names it
+├── UnauthenticatedError     401
+├── ForbiddenError           403
+├── NotFoundError            404
+├── StoreUnavailableError    503  Redis is away, slow or loading
+│   └── StoreFullError       507  Redis has no room: lookups go on
+├── EmbedderError            502  the embedder is away or answers rubbish
+└── StartupError             the process refuses to start; exit code 1
+    ├── SettingsError        exit code 2
+    ├── SecretMismatchError
+    └── LayoutError          what lies in Redis doesn't fit this program
+
+`service/api/problems.py` is the one handler that turns these into problem objects (RFC 9457).
+"""
+
+
+class SemcachedError(Exception):
+    """Root of what this program raises on purpose."""
+
+    status = 500
+    title = "Internal error"
+
+
+class InvalidInputError(SemcachedError):
+    """A field of the request is wrong. `field` is its path, as in `items[3].prompt`."""
+
+    status = 400
+    title = "Invalid input"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class UnauthenticatedError(SemcachedError):
+    """No key, or none that we know."""
+
+    status = 401
+    title = "Unauthenticated"
+
+
+class ForbiddenError(SemcachedError):
+    """The key's role doesn't reach."""
+
+    status = 403
+    title = "Forbidden"
+
+
+class NotFoundError(SemcachedError):
+    """Nothing of that name in this tenant."""
+
+    status = 404
+    title = "Not found"
+
+
+class StoreUnavailableError(SemcachedError):
+    """Redis is away, slow, loading or not set up yet."""
+
+    status = 503
+    title = "Store unavailable"
+
+
+class StoreFullError(StoreUnavailableError):
+    """Redis refuses writes for want of memory or disk; reads go on."""
+
+    status = 507
+    title = "Store full"
+
+
+class EmbedderError(SemcachedError):
+    """The embedder is away, slow, or answered something that is no embedding."""
+
+    status = 502
+    title = "Embedder failed"
+
+
+class StartupError(SemcachedError):
+    """The process can't start."""
+
+
+class SettingsError(StartupError):
+    """A setting is wrong; names the variable."""
+
+
+class SecretMismatchError(StartupError):
+    """Redis was written under another secret."""
+
+
+class LayoutError(StartupError):
+    """What lies in Redis doesn't fit this program, its schema or its embedder."""

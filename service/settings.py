@@ -1,0 +1,110 @@
+"""Every setting: one frozen Struct, made once from the environment, then passed in."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from service.errors import SettingsError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PREFIX = "SEMCACHED_"
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings; each is the environment variable SEMCACHED_<NAME>."""
+
+    host: str = _setting("127.0.0.1", "address to bind; without keys only loopback is allowed")
+    port: int = _setting(8080, "port to bind")
+    workers: int = _setting(1, "processes that answer HTTP")
+    redis_url: str | None = _setting(None, "redis://, rediss:// or unix:// of a Redis with search; else embedded")
+    data_dir: Path = _setting(Path(".data"), "embedded Redis, generated secret, keys")
+    key_prefix: str = _setting("sc", "first part of every Redis key")
+    partitions: int = _setting(1, "cluster slots the tenants are spread over; fixed when the layout is created")
+    secret: str | None = _setting(None, "keys digests and MACs; else generated in DATA_DIR/secret")
+    previous_secret: str | None = _setting(None, "still read entries written under this secret")
+    keys_file: Path | None = _setting(None, "hashed API keys; else DATA_DIR/keys.json")
+    admin_key: str | None = _setting(None, "a first admin key of tenant `default`")
+    embedder: str = _setting("local", "`local`: all-MiniLM-L6-v2, int8, in this process")
+    embedder_threads: int = _setting(0, "threads of the local model; 0: one per core")
+    schema_dir: Path = _setting(CHECKOUT / "index_schemas", "index schemas, the end state of `migrate`")
+    threshold: float = _setting(0.95, "default threshold of a newly created generation")
+    redis_timeout_s: float = _setting(0.25, "longest a request waits for Redis in total")
+
+    @property
+    def migrations_dir(self) -> Path:
+        """The numbered steps of the layout."""
+        return CHECKOUT / "migrations"
+
+    @property
+    def keys_path(self) -> Path:
+        """Where the hashed keys lie."""
+        return self.keys_file or self.data_dir / "keys.json"
+
+
+def _parse(name: str, kind: Any, text: str) -> Any:
+    try:
+        if kind in (int, float):
+            return kind(text)
+    except ValueError:
+        raise SettingsError(f"{name}: {text!r} is no {kind.__name__}") from None
+    if kind in (Path, Path | None):
+        return Path(text)
+    return text
+
+
+def _check(settings: Settings) -> None:
+    rules = [
+        ("PORT", 0 <= settings.port <= 65535, "0 to 65535"),  # noqa: PLR2004 - the range of ports
+        ("WORKERS", settings.workers >= 1, "at least 1"),
+        ("PARTITIONS", 1 <= settings.partitions <= 1024, "1 to 1024"),  # noqa: PLR2004
+        ("THRESHOLD", -1 <= settings.threshold <= 1, "-1 to 1"),
+        ("REDIS_TIMEOUT_S", 0 < settings.redis_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004
+        ("EMBEDDER", settings.embedder == "local", "`local`"),
+        ("EMBEDDER_THREADS", settings.embedder_threads >= 0, "0 or more"),
+        (
+            "KEY_PREFIX",
+            settings.key_prefix.isascii() and settings.key_prefix.replace("-", "").isalnum(),
+            "ASCII letters, digits and `-`",
+        ),
+    ]
+    for name, holds, wanted in rules:
+        if not holds:
+            raise SettingsError(f"{PREFIX}{name}: must be {wanted}")
+    for name in ("secret", "previous_secret"):
+        value = getattr(settings, name)
+        if value is not None and len(value.encode()) < 16:  # noqa: PLR2004
+            raise SettingsError(f"{PREFIX}{name.upper()}: must have 16 bytes or more")
+
+
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read SEMCACHED_*. An empty variable counts as absent.
+
+    Raises:
+        SettingsError: a variable is unknown or has no fitting value.
+    """
+    known = {PREFIX + f.name.upper(): f for f in fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX) or not text:
+            continue
+        if name not in known:
+            raise SettingsError(f"{name}: no such setting; `semcached serve --help` lists them")
+        values[known[name].name] = _parse(name, known[name].type, text)
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def described() -> list[tuple[str, str, str]]:
+    """Name, default and meaning of each variable, for `serve --help`."""
+    return [
+        (PREFIX + f.name.upper(), "" if f.default in (None, MISSING) else str(f.default), f.metadata["help"])
+        for f in fields(Settings)
+    ]

