@@ -51,6 +51,7 @@ def create_app(settings: Settings, redis_url: str) -> Litestar:
         middleware=[authentication(Keys(settings.keys_path, settings.admin_key))],
         exception_handlers={Exception: handle},
         lifespan=[lifespan],
+        logging_config=None,  # the console script's
         openapi_config=OpenAPIConfig(
             title="semcached",
             version=version("semcached-server"),

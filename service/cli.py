@@ -84,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings_table() -> str:
-    return "\n".join(f"  {name:28} {text}{f' [{default}]' if default else ''}" for name, default, text in described())
+    return "\n".join(
+        f"  {name:28} {text}{f' [{default}]' if default else ''}" for name, default, text in described()
+    )
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -118,7 +120,9 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     with contextlib.suppress(KeyboardInterrupt), _redis(settings) as url:
         os.environ |= _exported(dataclasses.replace(settings, redis_url=url))
         asyncio.run(_prepared(settings, url))
-        print(f"semcached: http://{settings.host}:{settings.port}, /docs; Redis {_shown(url)}", file=sys.stderr)
+        print(
+            f"semcached: http://{settings.host}:{settings.port}, /docs; Redis {_shown(url)}", file=sys.stderr
+        )
         uvicorn.run(
             "service.app:from_env",
             factory=True,
@@ -246,7 +250,9 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _when(seconds: float | None) -> str:
-    return "pending" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return (
+        "pending" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    )
 
 
 # --- keys ---
@@ -272,5 +278,3 @@ def _keys_revoke(arguments: argparse.Namespace, settings: Settings) -> int:
 
     revoke_key(settings.keys_path, arguments.id)
     return 0
-
-

@@ -71,9 +71,9 @@ class QueryFields(Struct, kw_only=True, forbid_unknown_fields=True):
         dict[Identifier, Identifier],
         Meta(max_length=32, description="Names and values that must be equal for an answer to be shared."),
     ] = {}
-    params: Annotated[
-        dict[str, Any] | None, Meta(description="Anything else that changes the answer.")
-    ] = None
+    params: Annotated[dict[str, Any] | None, Meta(description="Anything else that changes the answer.")] = (
+        None
+    )
     tools: Annotated[list[Any] | None, Meta(description="Tool definitions the LLM is given.")] = None
     context: Annotated[Any, Meta(description="Retrieved passages, or their ids.")] = None
     embedding: Annotated[
@@ -115,7 +115,7 @@ class StoreRequest(QueryFields, kw_only=True, forbid_unknown_fields=True):
 
     response: Annotated[msgspec.Raw, Meta(description="The answer: any JSON, returned byte for byte.")]
     ttl_s: Annotated[
-        Annotated[int, Meta(ge=1, le=MAX_TTL_S)] | None | UnsetType,
+        Annotated[int, Meta(ge=1, le=MAX_TTL_S)] | UnsetType | None,
         Meta(description="Seconds to live; absent: the policy's (a day), null: no end."),
     ] = UNSET
     sources: Annotated[
@@ -150,7 +150,7 @@ class Decision(Struct, frozen=True):
     """How an answer came about (`explain`). Times in ms."""
 
     tiers: list[Tier]
-    threshold: float | None
+    threshold: float
     generation: int | None
     candidates: list[JudgedCandidate]
     stages_ms: dict[str, float]
@@ -164,7 +164,7 @@ class Hit(Struct, frozen=True, tag_field="outcome", tag="hit", kw_only=True):
     entry_id: str
     response: msgspec.Raw
     similarity: float
-    threshold: float | None
+    threshold: float
     age_s: float
     expires_in_s: float | None
     sources: list[str]

@@ -23,10 +23,14 @@ class Settings:
     host: str = _setting("127.0.0.1", "address to bind; without keys only loopback is allowed")
     port: int = _setting(8080, "port to bind")
     workers: int = _setting(1, "processes that answer HTTP")
-    redis_url: str | None = _setting(None, "redis://, rediss:// or unix:// of a Redis with search; else embedded")
+    redis_url: str | None = _setting(
+        None, "redis://, rediss:// or unix:// of a Redis with search; else embedded"
+    )
     data_dir: Path = _setting(Path(".data"), "embedded Redis, generated secret, keys")
     key_prefix: str = _setting("sc", "first part of every Redis key")
-    partitions: int = _setting(1, "cluster slots the tenants are spread over; fixed when the layout is created")
+    partitions: int = _setting(
+        1, "cluster slots the tenants are spread over; fixed when the layout is created"
+    )
     secret: str | None = _setting(None, "keys digests and MACs; else generated in DATA_DIR/secret")
     previous_secret: str | None = _setting(None, "still read entries written under this secret")
     keys_file: Path | None = _setting(None, "hashed API keys; else DATA_DIR/keys.json")

@@ -13,7 +13,7 @@ from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
 from service.cache.ports import Embedder
 from service.cache.store import Store
-from service.embedders.batching import batching
+from service.embedders.batching import Model, batching
 from service.embedders.local import MiniLM
 from service.errors import LayoutError
 from service.settings import Settings
@@ -63,22 +63,29 @@ class Parts:
             *(embedder.model, embedder.revision, embedder.dim),
         ):
             raise LayoutError(
-                f"the index holds vectors of {generation.model} {generation.revision} ({generation.dim}), the "
-                f"embedder is {embedder.model} {embedder.revision} ({embedder.dim}): set SEMCACHED_EMBEDDER "
-                "back, or SEMCACHED_KEY_PREFIX to a fresh one"
+                f"the index holds vectors of {generation.model} {generation.revision} ({generation.dim}), "
+                f"the embedder is {embedder.model} {embedder.revision} ({embedder.dim}): set "
+                "SEMCACHED_EMBEDDER back, or SEMCACHED_KEY_PREFIX to a fresh one"
             )
         self.responses.follow(layout, generation)
 
 
 @asynccontextmanager
-async def opened(settings: Settings, redis_url: str) -> AsyncIterator[Parts]:
+async def opened(settings: Settings, redis_url: str, model: Model | None = None) -> AsyncIterator[Parts]:
     """The parts, with a warm embedder; everything opened here is closed at the end.
+
+    Args:
+        settings: as given.
+        redis_url: the Redis to work on.
+        model: one that is loaded already.
 
     Raises:
         StartupError: a setting or an installed package is wrong.
     """
-    keyring = Keyring(secret_of(settings), settings.previous_secret and settings.previous_secret.encode() or None)
-    model = MiniLM(settings.embedder_threads)
+    keyring = Keyring(
+        secret_of(settings), (settings.previous_secret and settings.previous_secret.encode()) or None
+    )
+    model = model or MiniLM(settings.embedder_threads)
     async with connected(redis_url, settings.redis_timeout_s) as redis, batching(model) as embedder:
         responses = RedisResponses(redis, Keys(settings.key_prefix))
         yield Parts(

@@ -150,7 +150,11 @@ def create_key(path: Path, tenant: str, role: Role) -> str:
     key = KEY_PREFIX + secrets.token_urlsafe(32)
     with _edited(path) as keys:
         created = StoredKey(
-            id=secrets.token_hex(4), tenant=tenant, role=role.name, sha256=_hash(key), created_at=int(time.time())
+            id=secrets.token_hex(4),
+            tenant=tenant,
+            role=role.name,
+            sha256=_hash(key),
+            created_at=int(time.time()),
         )
         keys.append(created)
     return key

@@ -12,7 +12,7 @@ from service.api.authentication import needs
 from service.api.problems import Problem, problem_of
 from service.api.services import Services
 from service.api.wire import Each, decoder, documented, encoded
-from service.cache.lookup import Question
+from service.cache.question import Question
 from service.cache.store import Accepted
 from service.errors import SemcachedError, StoreUnavailableError
 from service.model import (
@@ -98,7 +98,9 @@ async def lookup_batch(request: HttpRequest, services: Services) -> Response[byt
             questions[at] = services.lookup.question(_lookup_request(item), keys)
         except (SemcachedError, RecursionError) as error:
             answers[at] = Failed(problem_of(error))
-    for at, answer in zip(questions, await services.lookup.answer(list(questions.values()), keys), strict=True):
+    for at, answer in zip(
+        questions, await services.lookup.answer(list(questions.values()), keys), strict=True
+    ):
         _count(answer)
         answers[at] = answer
     return encoded({"items": answers}, headers={"X-Cache": _x_cache(answers)})
@@ -176,5 +178,7 @@ def _count(answer: Hit | Miss) -> None:
 
 
 def _count_store(answer: Stored | Refused | SemcachedError) -> None:
-    outcome = "stored" if isinstance(answer, Stored) else "refused" if isinstance(answer, Refused) else "failed"
+    outcome = (
+        "stored" if isinstance(answer, Stored) else "refused" if isinstance(answer, Refused) else "failed"
+    )
     STORES.labels(outcome).inc()

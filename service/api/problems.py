@@ -72,4 +72,3 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         media_type="application/problem+json",
         headers=headers,
     )
-

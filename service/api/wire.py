@@ -5,6 +5,7 @@ Litestar would decode to dicts first, which loses the answer's own bytes and msg
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from service.api.problems import Problem
 from service.errors import InvalidInputError
 
 T = TypeVar("T")
+
 
 class Each:
     """A batch's answers, for /docs: `items`, each of one of these kinds."""
@@ -64,18 +66,17 @@ def encoded(content: Any, *, status: int = 200, headers: dict[str, str] | None =
 def documented(request: Any, answers: dict[int, Any]) -> type[Operation]:
     """An OpenAPI operation with the schemas of msgspec types: the request's, and per status the answer's."""
 
+    @dataclass
     class Documented(Operation):
         def __post_init__(self) -> None:
             self.request_body = RequestBody(content=_content(request), required=True)
-            self.responses = {
+            answered = {
                 str(status): OpenAPIResponse(description=_summary(kind), content=_content(kind))
                 for status, kind in answers.items()
-            } | {
-                "default": OpenAPIResponse(
-                    description=_summary(Problem),
-                    content={"application/problem+json": OpenAPIMediaType(schema=_schema(Problem))},
-                )
             }
+            problem = OpenAPIMediaType(schema=_schema(Problem))
+            failed = OpenAPIResponse(_summary(Problem), content={"application/problem+json": problem})
+            self.responses = {**answered, "default": failed}
 
     return Documented
 

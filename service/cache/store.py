@@ -43,7 +43,7 @@ class Store:
             for value in values:
                 canonical.check_identifier(field, value)
         generation = self._responses.generation
-        query = canonical.query(request, keys, generation and generation.dim)
+        query = canonical.query(request, keys, None if generation is None else generation.dim)
         if answer is None or (isinstance(answer, str) and not answer.strip()):
             return Refused(stored=False, reason="min_chars")
         if query.vector is not None:
@@ -126,7 +126,8 @@ def _entry(
     tags = Tags(
         identity=identity,
         model=request.model and key.digest("model", request.model.encode()),
-        prompt_version=request.prompt_version and key.digest("prompt_version", request.prompt_version.encode()),
+        prompt_version=request.prompt_version
+        and key.digest("prompt_version", request.prompt_version.encode()),
         attributes=[key.digest("attribute", _json(pair)) for pair in request.attributes.items()],
         sources=[key.digest("source", source.encode()) for source in record.sources],
         tags=[key.digest("tag", tag.encode()) for tag in record.tags],

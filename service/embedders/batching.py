@@ -79,9 +79,13 @@ class BatchingEmbedder:
         EMBEDDED.inc(len(texts))
         loop = asyncio.get_running_loop()
         try:
-            rows = _checked(await loop.run_in_executor(self._executor, self._model.run, texts), len(texts), self.dim)
+            rows = _checked(
+                await loop.run_in_executor(self._executor, self._model.run, texts), len(texts), self.dim
+            )
         except Exception as error:  # noqa: BLE001 - whatever a model raises belongs to those who wait
-            failure = error if isinstance(error, EmbedderError) else EmbedderError(f"the model failed: {error}")
+            failure = (
+                error if isinstance(error, EmbedderError) else EmbedderError(f"the model failed: {error}")
+            )
             for text in texts:
                 future = self._running[text]
                 future.set_exception(failure)

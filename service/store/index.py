@@ -36,7 +36,7 @@ def create_command(schema: IndexSchema, name: str, prefix: str) -> Command:
 
 def vector_dim(schema: IndexSchema) -> int:
     """The dimension that the schema asks for."""
-    return int(schema.fields["vector"].attrs.dims)  # type: ignore[attr-defined]
+    return int(schema.fields["vector"].attrs.dims)
 
 
 def _ignored(raw: Any, read: Any, path: str) -> Iterator[str]:

@@ -1,12 +1,13 @@
 """Key layout. `{partition}` is a cluster hash tag: one tenant's keys lie on one slot."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from service.cache.digests import DIGEST_HEX
 from service.model import Generation
 
 
-class Keys(NamedTuple):
+@dataclass(frozen=True)
+class Keys:
     """Names of keys and indexes under one prefix."""
 
     prefix: str

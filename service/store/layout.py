@@ -35,9 +35,7 @@ async def read_layout(redis: RedisClient, keys: Keys) -> Layout | None:
 
 async def create_layout(redis: RedisClient, keys: Keys, partitions: int, keyring: Keyring) -> None:
     """Write the layout if there is none."""
-    layout = Layout(
-        version=LAYOUT_VERSION, partitions=partitions, secret_fingerprint=keyring.fingerprints[0]
-    )
+    layout = Layout(version=LAYOUT_VERSION, partitions=partitions, secret_fingerprint=keyring.fingerprints[0])
     await redis.call("SET", keys.meta("layout"), msgspec.json.encode(layout), "NX")
 
 

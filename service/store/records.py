@@ -29,20 +29,23 @@ def unseal(blob: bytes | None, entry_id: str, keys: TenantKeys) -> Record | None
     """The record, if it is one of ours and the one asked for."""
     if blob is None:
         return None
-    if not isinstance(blob, bytes) or blob[:1] != VERSION or len(blob) > MAX_BYTES:
-        return _refused("form")
-    mac, body = blob[1 : 1 + MAC_BYTES], blob[1 + MAC_BYTES :]
-    key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(VERSION + body))), None)
-    if key is None:
-        return _refused("mac")
-    try:
-        record = _decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # written by a newer layout
-        return _refused("form")
-    if record.entry_id != entry_id or record.tenant != key.tenant:
-        return _refused("id")
+    record = _opened(blob, entry_id, keys)
+    if isinstance(record, str):
+        RECORDS_REFUSED.labels(record).inc()
+        return None
     return record
 
 
-def _refused(why: str) -> None:
-    RECORDS_REFUSED.labels(why).inc()
+def _opened(blob: bytes, entry_id: str, keys: TenantKeys) -> Record | str:
+    """The record, or the word for what is wrong with it."""
+    if blob[:1] != VERSION or len(blob) > MAX_BYTES:
+        return "form"
+    mac, body = blob[1 : 1 + MAC_BYTES], blob[1 + MAC_BYTES :]
+    key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(VERSION + body))), None)
+    if key is None:
+        return "mac"
+    try:
+        record = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # written by a newer layout
+        return "form"
+    return record if record.entry_id == entry_id and record.tenant == key.tenant else "id"

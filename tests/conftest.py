@@ -1,0 +1,71 @@
+"""A real Redis with search for the whole run, a random key prefix for each test."""
+
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from service.embedders.local import MiniLM
+from service.settings import Settings
+from service.store.embedded import EmbeddedRedis
+from service.wiring import Parts, opened
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {}
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """On a free port; DEBUG is allowed so that tests can stop the clock of expiry."""
+    options = ("--enable-debug-command", "yes", "--appendonly", "no")
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), tcp=True, options=options) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def minilm() -> MiniLM:
+    return MiniLM()
+
+
+@pytest.fixture
+def redis(redis_server: EmbeddedRedis) -> Iterator[Redis]:
+    client = Redis.from_url(redis_server.url, protocol=2)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def prefix(redis: Redis) -> Iterator[str]:
+    name = "t" + secrets.token_hex(4)
+    yield name
+    for index in redis.execute_command("FT._LIST"):
+        if index.startswith(name.encode()):
+            redis.execute_command("FT.DROPINDEX", index)
+    keys = list(redis.scan_iter(f"{name}:*", count=1000))
+    for at in range(0, len(keys), 1000):
+        redis.unlink(*keys[at : at + 1000])
+
+
+@pytest.fixture
+def settings(prefix: str, tmp_path: Path, redis_server: EmbeddedRedis) -> Settings:
+    return Settings(
+        redis_url=redis_server.url,
+        key_prefix=prefix,
+        data_dir=tmp_path,
+        secret="a secret of the tests, 1",
+        redis_timeout_s=5,  # two shared cores; deadlines have tests of their own
+    )
+
+
+@pytest.fixture
+async def parts(settings: Settings, minilm: MiniLM) -> AsyncIterator[Parts]:
+    """A working service without HTTP."""
+    assert settings.redis_url is not None
+    async with opened(settings, settings.redis_url, minilm) as opened_parts:
+        await opened_parts.attach(lambda _: None)
+        yield opened_parts

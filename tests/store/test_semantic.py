@@ -1,0 +1,262 @@
+"""The semantic tier on a real index: what must be found, what must not be served."""
+
+import base64
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from redis import Redis
+
+from service.api.auth import operator
+from service.cache.digests import TenantKeys
+from service.model import Hit, Miss, Reason, Tier
+from service.store import responses
+from service.store.responses import similarity
+from service.wiring import Parts
+from tests.helpers import accepted, asked, keep, look, vector
+
+pytestmark = pytest.mark.anyio
+
+SEMANTIC = {"tiers": ["semantic"]}
+
+
+@pytest.fixture
+def keys(parts: Parts) -> TenantKeys:
+    return parts.keyring.of(operator("acme"))
+
+
+def near(seed: int, cosine: float) -> str:
+    """A vector at that cosine from `vector(seed)`."""
+    base = np.frombuffer(base64.b64decode(vector(seed)), "<f4").astype(float)
+    other = np.random.default_rng(seed + 1).normal(size=base.size)
+    other -= other @ base * base
+    values = cosine * base + np.sqrt(1 - cosine**2) * other / np.linalg.norm(other)
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def served(answer: Hit | Miss) -> Any:
+    assert isinstance(answer, Hit), answer
+    return msgspec.json.decode(answer.response)
+
+
+async def test_other_words_hit_and_other_questions_miss(parts: Parts, keys: TenantKeys) -> None:
+    stored = await keep(parts, keys, prompt="How do I reset my password?", response='{"do": [1, 2.50]}')
+    assert stored.tiers == [Tier.EXACT, Tier.SEMANTIC]
+    hit = await look(parts, keys, prompt="How can I reset my password?")
+    assert isinstance(hit, Hit)
+    assert (hit.tier, hit.entry_id, bytes(hit.response)) == (
+        Tier.SEMANTIC,
+        stored.entry_id,
+        b'{"do": [1, 2.50]}',
+    )
+    assert 0.95 < hit.similarity < 1
+    miss = await look(parts, keys, prompt="What is the refund policy?")
+    assert isinstance(miss, Miss)
+    assert miss.reason is Reason.BELOW_THRESHOLD
+    assert miss.nearest is not None
+    assert miss.nearest.entry_id == stored.entry_id
+    other = await look(parts, keys, prompt="How do I reset my password?", agent_type="b")
+    assert isinstance(other, Miss)
+    assert (other.reason, other.nearest) == (Reason.EMPTY, None)
+
+
+async def test_the_threshold_is_the_least_that_is_served(parts: Parts, keys: TenantKeys) -> None:
+    await keep(parts, keys, prompt="p", embedding=vector(1))
+    for cosine, threshold, hits in [
+        (0.9, 0.89, True),
+        (0.9, 0.91, False),
+        (0.96, None, True),
+        (0.94, None, False),
+    ]:
+        answer = await look(
+            parts, keys, prompt="q", embedding=near(1, cosine), threshold=threshold, **SEMANTIC
+        )
+        assert isinstance(answer, Hit) is hits
+    anything = await look(parts, keys, prompt="q", embedding=near(1, -0.99), threshold=-1, **SEMANTIC)
+    assert isinstance(anything, Hit)
+    assert anything.similarity == pytest.approx(-0.99, abs=1e-3)
+
+
+async def test_the_nearest_of_many_wins(parts: Parts, keys: TenantKeys) -> None:
+    for n in range(50):
+        await keep(parts, keys, prompt=f"p{n}", response=str(n), embedding=near(1, 0.5 + n / 100))
+    assert served(await look(parts, keys, prompt="q", embedding=vector(1), threshold=0.6, **SEMANTIC)) == 49
+
+
+async def test_one_vector_in_200_scopes(parts: Parts, keys: TenantKeys) -> None:
+    for n in range(200):
+        await keep(parts, keys, prompt="p", response=str(n), system=f"system {n}", embedding=vector(1))
+    for n in range(200):
+        answer = await look(parts, keys, prompt="q", system=f"system {n}", embedding=vector(1), **SEMANTIC)
+        assert served(answer) == n
+
+
+async def test_a_live_entry_behind_more_expired_ones_than_a_page_holds(
+    parts: Parts, keys: TenantKeys, redis: Redis
+) -> None:
+    count = responses.PAGE + responses.EXHAUSTIVE_PAGE
+    redis.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    try:
+        for n in range(count):
+            one = accepted(keys, parts, prompt=f"p{n}", embedding=vector(1), ttl_s=1)
+            await parts.store.answer([one], keys)
+        await keep(parts, keys, prompt="live", response="1", embedding=near(1, 0.97))
+        redis.execute_command("DEBUG", "SLEEP", 1.1)  # past their end; nobody reaps them
+        answer = await look(parts, keys, prompt="q", embedding=vector(1), explain=True, **SEMANTIC)
+        assert served(answer) == 1
+        kept = redis.keys(f"{parts.settings.key_prefix}:*document*")
+        assert len(list(kept)) > count  # they were still there to be met
+    finally:
+        redis.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "1")
+
+
+async def test_a_record_that_outlived_its_own_end_is_not_served(
+    parts: Parts, keys: TenantKeys, redis: Redis
+) -> None:
+    """Clocks may differ: the record's own time counts."""
+    stored = await keep(parts, keys, prompt="p", embedding=vector(1), ttl_s=1)
+    for key in redis.keys(f"{parts.settings.key_prefix}:*{stored.entry_id}"):
+        redis.persist(key)
+    redis.execute_command("DEBUG", "SLEEP", 1.1)
+    assert isinstance(await look(parts, keys, prompt="p"), Miss)
+
+
+async def test_histories_decide_over_equal_last_messages(parts: Parts, keys: TenantKeys) -> None:
+    def talk(about: str) -> list[dict[str, Any]]:
+        return [
+            {"role": "user", "content": f"Tell me about {about}"},
+            {"role": "assistant", "content": f"{about} is nice"},
+            {"role": "user", "content": "go ahead"},
+        ]
+
+    count = responses.PAGE + responses.EXHAUSTIVE_PAGE
+    for n in range(count):
+        await keep(parts, keys, messages=talk(f"topic {n}"), response=str(n))
+    for n in (0, count // 2, count - 1):
+        assert served(await look(parts, keys, messages=talk(f"topic {n}"), **SEMANTIC)) == n
+    other = await look(parts, keys, messages=talk("something new"), **SEMANTIC)
+    assert isinstance(other, Miss)
+    assert (other.reason, other.rule) == (Reason.GUARD, "history")
+    alone = await look(parts, keys, prompt="go ahead")
+    assert isinstance(alone, Miss)
+    assert alone.rule == "history"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "why"),
+    [("long " * 400, "too_long"), ("I like \U0001f34e and \U0001f34c", "unknown_characters")],
+)
+async def test_what_cannot_be_embedded_is_for_the_exact_tier(
+    parts: Parts, keys: TenantKeys, prompt: str, why: str
+) -> None:
+    stored = await keep(parts, keys, prompt=prompt)
+    assert (stored.tiers, stored.exact_only) == ([Tier.EXACT], why)
+    assert isinstance(await look(parts, keys, prompt=prompt), Hit)
+    miss = await look(parts, keys, prompt=prompt + " indeed")
+    assert isinstance(miss, Miss)
+    assert (miss.reason, miss.rule) == (Reason.POLICY, why)
+
+
+async def test_storing_again_replaces_the_answer(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    first = await keep(parts, keys, prompt="p", response="1", ttl_s=10, sources=["doc"])
+    again = await keep(parts, keys, prompt=" p", response="2", ttl_s=None)
+    assert again.entry_id == first.entry_id
+    assert served(await look(parts, keys, prompt="p")) == 2
+    answer = await look(parts, keys, prompt="p", **SEMANTIC)
+    assert served(answer) == 2
+    assert isinstance(answer, Hit)
+    assert answer.expires_in_s is None
+    (document,) = redis.keys(f"{parts.settings.key_prefix}:*document*")
+    assert redis.ttl(document) == -1
+    assert not redis.hexists(document, "source")
+
+
+async def test_both_keys_die_together(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    await keep(parts, keys, prompt="p", ttl_s=100)
+    await keep(parts, keys, prompt="long " * 400, ttl_s=100)
+    entries = [key for key in redis.keys(f"{parts.settings.key_prefix}:{{0}}:*") if b":responses:" in key]
+    assert len(entries) == 4  # an entry without a vector has its index document, too
+    ends = {redis.pexpiretime(key) for key in entries}
+    assert len(ends) <= 2
+    assert all(end > 0 for end in ends)
+
+
+async def test_a_poisoned_record_is_a_miss(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    other = parts.keyring.of(operator("other"))
+    mine = await keep(parts, keys, prompt="p", response='"mine"')
+    theirs = await keep(parts, other, prompt="p", response='"theirs"')
+    (my_key,) = redis.keys(f"{parts.settings.key_prefix}:*record:{mine.entry_id}")
+    (their_key,) = redis.keys(f"{parts.settings.key_prefix}:*record:{theirs.entry_id}")
+    poisons: list[Any] = [redis.get(their_key), b"", b"\x01" * 100, b"x" * 10]
+    for poison in poisons:
+        redis.set(my_key, poison)
+        for tier in Tier:
+            assert isinstance(await look(parts, keys, prompt="p", tiers=[tier]), Miss)
+    redis.delete(my_key)
+    redis.hset(my_key, "a", "b")
+    assert isinstance(await look(parts, keys, prompt="p"), Miss)
+    assert served(await look(parts, other, prompt="p")) == "theirs"
+
+
+async def test_nothing_is_written_on_a_hit(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    await keep(parts, keys, prompt="How do I reset my password?")
+    before = (
+        redis.info("stats")["total_writes_processed"],
+        redis.info("persistence")["rdb_changes_since_last_save"],
+    )
+    await look(parts, keys, prompt="How do I reset my password?")
+    await look(parts, keys, prompt="How can I reset my password?")
+    assert redis.info("persistence")["rdb_changes_since_last_save"] == before[1]
+
+
+async def test_a_batch_takes_one_round_trip_per_stage(
+    parts: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips: list[int] = []
+    run = type(parts.redis).run
+
+    async def counted(self: Any, commands: Any, **options: Any) -> Any:
+        if commands:
+            trips.append(len(commands))
+        return await run(self, commands, **options)
+
+    monkeypatch.setattr(type(parts.redis), "run", counted)
+    batch = [accepted(keys, parts, prompt=f"question number {n}", embedding=vector(n)) for n in range(64)]
+    await parts.store.answer(batch, keys)
+    assert len(trips) == 1
+    trips.clear()
+    questions = [asked(keys, parts, prompt=f"question number {n}") for n in range(64)]
+    assert all(isinstance(answer, Hit) for answer in await parts.lookup.answer(questions, keys))
+    assert trips == [64]
+    trips.clear()
+    questions = [asked(keys, parts, prompt="other", embedding=vector(n)) for n in range(64)]
+    assert all(isinstance(answer, Hit) for answer in await parts.lookup.answer(questions, keys))
+    assert trips == [64, 64, 64]
+
+
+async def test_the_index_is_followed_when_it_moves(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    """A migration publishes another index over the same documents and drops the old one."""
+    await keep(parts, keys, prompt="p", response="1", embedding=vector(1))
+    prefix = parts.settings.key_prefix
+    name = f"{prefix}:{{0}}:responses:index:"
+    generation = redis.get(f"{prefix}:{{meta}}:responses:generation")
+    assert isinstance(generation, bytes)
+    from service.store.index import create_command, load_schema  # noqa: PLC0415 - only here
+
+    schema = load_schema(parts.settings.schema_dir / "responses.yaml")
+    redis.execute_command(*create_command(schema, name + "2", f"{prefix}:{{0}}:responses:document:1:"))
+    moved = msgspec.json.encode(msgspec.json.decode(generation) | {"number": 2, "index": "2"})
+    redis.set(f"{prefix}:{{meta}}:responses:generation", moved)
+    redis.execute_command("FT.DROPINDEX", name + "1")
+    assert served(await look(parts, keys, prompt="q", embedding=vector(1), **SEMANTIC)) == 1
+    assert parts.responses.generation is not None
+    assert parts.responses.generation.number == 2
+    redis.execute_command("FT.DROPINDEX", name + "2")
+    lost = await look(parts, keys, prompt="q", embedding=vector(1), **SEMANTIC)
+    assert isinstance(lost, Miss)
+    assert lost.reason is Reason.DEGRADED
+
+
+def test_similarity_is_one_minus_distance() -> None:
+    assert [similarity(d) for d in (0.0, 0.25, 2.0, -1e-7, 2.0000002)] == [1.0, 0.75, -1.0, 1.0, -1.0]

@@ -1,0 +1,145 @@
+"""The local model, and the joining of concurrent texts."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.embedders.batching import BATCH, BatchingEmbedder, batching
+from service.embedders.local import DIM, WINDOW, MiniLM
+from service.errors import EmbedderError
+
+pytestmark = pytest.mark.anyio
+
+
+class Gated:
+    """A model that runs when the test lets it."""
+
+    model, revision, dim = "gated", "1", 4
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.runs: list[list[str]] = []
+
+    def unfit(self, text: str) -> str | None:
+        del text
+        return None
+
+    def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.gate.wait(10)
+        self.runs.append(list(texts))
+        if "boom" in texts:
+            raise ValueError("boom")
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        rows[np.arange(len(texts)), [len(text) % self.dim for text in texts]] = 1
+        if "nan" in texts:
+            rows[:] = np.nan
+        return rows
+
+
+@pytest.fixture(scope="module")
+def model(minilm: MiniLM) -> MiniLM:
+    return minilm
+
+
+def test_known_similarities(model: MiniLM) -> None:
+    """Figures of the published model: two wordings, a trap, and something else."""
+    reset, reword, other = model.run(
+        ["How do I reset my password?", "How can I reset my password?", "What is the refund policy?"]
+    )
+    assert reset @ reword == pytest.approx(0.991, abs=0.005)
+    assert reset @ other == pytest.approx(0.154, abs=0.02)
+    enable, disable = model.run(["How do I enable 2FA?", "How do I disable 2FA?"])
+    assert enable @ disable == pytest.approx(0.895, abs=0.005)
+
+
+def test_a_vector_does_not_depend_on_its_batch(model: MiniLM) -> None:
+    texts = ["one", "a somewhat longer question about parcels and where they are", "3"]
+    together = model.run(texts)
+    alone = np.vstack([model.run([text]) for text in texts])
+    assert together.shape == (3, DIM)
+    assert np.abs(together - alone).max() < 1e-5
+    assert np.abs(np.linalg.norm(together, axis=1) - 1).max() < 1e-6
+
+
+def test_nothing_is_cut_silently(model: MiniLM) -> None:
+    fits, too_long = " ".join(["word"] * (WINDOW - 2)), " ".join(["word"] * (WINDOW - 1))
+    assert model.unfit(fits) is None
+    assert model.unfit(too_long) == "too_long"
+    assert model.unfit("x" * 10**6) == "too_long"
+    # Beyond 128 tokens, where the model's shipped tokenizer would cut: the end still counts.
+    a, b = model.run([" ".join(["word"] * 140) + " yes", " ".join(["word"] * 140) + " no"])
+    assert a @ b < 0.9999
+    with pytest.raises(EmbedderError):
+        model.run([too_long])
+
+
+@pytest.mark.parametrize("text", ["order \U0001f34e", "\U0001f34c", "x" * 200, "\u200b", "\x00"])
+def test_what_the_model_cannot_read_is_not_embedded(model: MiniLM, text: str) -> None:
+    assert model.unfit(text) == "unknown_characters"
+
+
+def test_special_tokens_in_a_text_are_text(model: MiniLM) -> None:
+    assert model.unfit("what does [UNK] or [SEP] mean?") is None
+    a, b = model.run(["[SEP]", "[MASK]"])
+    assert a @ b < 0.9
+
+
+async def test_concurrent_texts_share_runs_and_equal_ones_run_once() -> None:
+    gated = Gated()
+    embedder = BatchingEmbedder(gated)
+    first = asyncio.create_task(embedder.embed(["first"]))
+    await asyncio.sleep(0.05)
+    rest = [asyncio.create_task(embedder.embed([f"text {n % 10}", "first"])) for n in range(40)]
+    await asyncio.sleep(0.05)
+    gated.gate.set()
+    answers = await asyncio.gather(first, *rest)
+    assert [len(run) for run in gated.runs] == [1, 10]
+    assert all((answer[1] == answers[0][0]).all() for answer in answers[1:])
+    await embedder.close()
+
+
+async def test_runs_are_bounded() -> None:
+    gated = Gated()
+    gated.gate.set()
+    embedder = BatchingEmbedder(gated)
+    texts = [str(n) for n in range(100)]
+    rows = await embedder.embed(texts)
+    assert rows.shape == (100, 4)
+    assert max(len(run) for run in gated.runs) <= BATCH
+    assert sorted(text for run in gated.runs for text in run) == sorted(texts)
+    assert (await embedder.embed([])).shape == (0, 4)
+    await embedder.close()
+
+
+async def test_a_cancelled_caller_harms_nobody() -> None:
+    gated = Gated()
+    embedder = BatchingEmbedder(gated)
+    leaving = asyncio.create_task(embedder.embed(["shared", "only mine"]))
+    staying = asyncio.create_task(embedder.embed(["shared"]))
+    await asyncio.sleep(0.05)
+    leaving.cancel()
+    gated.gate.set()
+    assert (await staying).shape == (1, 4)
+    assert (await embedder.embed(["later"])).shape == (1, 4)
+    await embedder.close()
+
+
+@pytest.mark.parametrize("text", ["boom", "nan"])
+async def test_a_failed_run_fails_those_who_waited_and_nobody_after(text: str) -> None:
+    gated = Gated()
+    gated.gate.set()
+    embedder = BatchingEmbedder(gated)
+    with pytest.raises(EmbedderError):
+        await embedder.embed([text])
+    assert (await embedder.embed(["fine"])).shape == (1, 4)
+    await embedder.close()
+
+
+async def test_warm_before_use(model: MiniLM) -> None:
+    async with batching(model) as embedder:
+        assert (await embedder.embed(["hello"])).shape == (1, DIM)
+        assert embedder.unfit("hello") is None

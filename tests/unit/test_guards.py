@@ -1,0 +1,34 @@
+"""What may be served."""
+
+import math
+
+import pytest
+
+from service.cache.canonical import Identity
+from service.cache.guards import rejection
+from service.model import Candidate, Record
+from tests.helpers import record
+
+ASKED = (
+    Identity("id", "tenant", "agent", "scope", "history"),
+    Identity("old id", "old tenant", "old agent", "old scope", "old history"),
+)
+
+
+@pytest.mark.parametrize(
+    ("similarity", "found", "why"),
+    [
+        (0.9, record(), None),
+        (1.0, record(expires_at=None), None),
+        (1.0, record(scope="old scope", history="old history"), None),
+        (math.nextafter(0.9, 0), record(), "threshold"),
+        (math.nan, record(), "threshold"),
+        (1.0, None, "gone"),
+        (1.0, record(scope="other"), "scope"),
+        (1.0, record(expires_at=1000), "expired"),
+        (1.0, record(history="other"), "history"),
+        (1.0, record(scope="old scope"), "history"),  # digests of two secrets don't mix
+    ],
+)
+def test_rejection(similarity: float, found: Record | None, why: str | None) -> None:
+    assert rejection(Candidate("id", similarity), found, ASKED, 0.9, now=1000) == why

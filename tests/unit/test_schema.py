@@ -1,0 +1,47 @@
+"""Index schemas are read strictly: RedisVL itself passes over what it doesn't know."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from service.errors import LayoutError
+from service.settings import Settings
+from service.store.index import create_command, load_schema, vector_dim
+
+SHIPPED = Settings().schema_dir / "responses.yaml"
+
+
+def test_the_shipped_schema() -> None:
+    schema = load_schema(SHIPPED)
+    assert vector_dim(schema) == 384
+    command = create_command(schema, "name", "prefix:")
+    assert command[:7] == ("FT.CREATE", "name", "ON", "HASH", "PREFIX", 1, "prefix:")
+    assert command.count("CASESENSITIVE") == 9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("case_sensitive: true", "case_sensitiv: true", "case_sensitiv"),
+        ("ef_runtime", "ef_runtme", "ef_runtme"),
+        ("version:", "meta: {a: 1}\nversion:", "meta"),
+        ("storage_type:", "storage: x\n  storage_type:", "index.storage"),
+        ("algorithm: hnsw", "algorithm: hnws", "hnws"),
+        ("fields:", "fields: [", "parsing"),
+    ],
+)
+def test_a_slip_is_named(tmp_path: Path, old: str, new: str, named: str) -> None:
+    path = tmp_path / "responses.yaml"
+    path.write_text(SHIPPED.read_text().replace(old, new))
+    with pytest.raises(LayoutError, match=named):
+        load_schema(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"responses\.yaml"):
+        load_schema(tmp_path / "responses.yaml")
+
+
+def test_the_file_stays_plain_yaml() -> None:
+    assert yaml.safe_load(SHIPPED.read_text())["index"]["name"] == "responses"

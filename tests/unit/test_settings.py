@@ -1,0 +1,43 @@
+"""Settings come from the environment, whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import SettingsError
+from service.settings import Settings, described, from_environment
+
+
+def test_defaults() -> None:
+    assert from_environment({"PATH": "/bin", "SEMCACHED_HOST": ""}) == Settings()
+
+
+def test_values_are_parsed() -> None:
+    environ = {"SEMCACHED_PORT": "99", "SEMCACHED_DATA_DIR": "x", "SEMCACHED_THRESHOLD": "0.5"}
+    assert from_environment(environ) == Settings(port=99, data_dir=Path("x"), threshold=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "70000"),
+        ("WORKERS", "0"),
+        ("PARTITIONS", "0"),
+        ("THRESHOLD", "nan"),
+        ("THRESHOLD", "1.1"),
+        ("SECRET", "short"),
+        ("PREVIOUS_SECRET", "short"),
+        ("EMBEDDER", "none"),
+        ("KEY_PREFIX", "a:b"),
+        ("REDIS_TIMEOUT_S", "0"),
+        ("TRESHOLD", "0.9"),
+    ],
+)
+def test_a_wrong_one_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"SEMCACHED_{name}"):
+        from_environment({f"SEMCACHED_{name}": value})
+
+
+def test_each_is_described() -> None:
+    assert all(text for _, _, text in described())
