@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-import os
+import multiprocessing
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +19,7 @@ from service.api.auth import Keys
 from service.api.authentication import authentication
 from service.api.problems import handle
 from service.api.services import Services, provide_services
+from service.embedders.batching import Model
 from service.errors import StartupError, StoreUnavailableError
 from service.settings import Settings, from_environment
 from service.wiring import Parts, opened
@@ -28,12 +29,18 @@ log = logging.getLogger(__name__)
 ATTACH_S = 1.0
 
 
-def create_app(settings: Settings, redis_url: str) -> Litestar:
-    """The application over one Redis. It starts also while that is away, and attaches when it comes."""
+def create_app(settings: Settings, redis_url: str, model: Model | None = None) -> Litestar:
+    """The application over one Redis. It starts also while that is away, and attaches when it comes.
+
+    Args:
+        settings: as given.
+        redis_url: the Redis to work on.
+        model: an embedding model that is loaded already.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with opened(settings, redis_url) as parts, _background(_Attachment(parts)) as attachment:
+        async with opened(settings, redis_url, model) as parts, _background(_Attachment(parts)) as attachment:
             app.state.services = Services(
                 lookup=parts.lookup,
                 store=parts.store,
@@ -94,10 +101,10 @@ class _Attachment:
 
     async def run(self) -> None:
         """Try for as long as the service runs; end it when the process that started it is gone."""
-        parent = os.getppid()
+        parent = multiprocessing.parent_process()
         while True:
             await asyncio.sleep(ATTACH_S)
-            if self._parts.settings.workers > 1 and os.getppid() != parent:
+            if parent is not None and not parent.is_alive():
                 signal.raise_signal(signal.SIGTERM)
             await self.attach()
 

@@ -23,7 +23,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     """On a free port; DEBUG is allowed so that tests can stop the clock of expiry."""
     options = ("--enable-debug-command", "yes", "--appendonly", "no")
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), tcp=True, options=options) as server:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), port=0, options=options) as server:
         yield server
 
 

@@ -50,10 +50,8 @@ async def look(parts: Parts, keys: TenantKeys, **fields: Any) -> Hit | Miss:
 
 def accepted(keys: TenantKeys, parts: Parts, response: str = '"r"', **fields: Any) -> Accepted:
     """A checked store."""
-    request = msgspec.json.decode(
-        msgspec.json.encode({"agent_type": "a", **fields, "response": msgspec.Raw(response.encode())}),
-        type=StoreRequest,
-    )
+    raw = {"agent_type": "a", **fields, "response": msgspec.Raw(response.encode())}
+    request = msgspec.json.decode(msgspec.json.encode(raw), type=StoreRequest)
     one = parts.store.accept(request, keys)
     assert isinstance(one, Accepted)
     return one

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, post
+from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
 from service.api.auth import Principal, Role
@@ -69,7 +70,7 @@ _items = decoder(Items)
     request_max_body_size=MAX_BODY,
     operation_class=documented(LookupRequest, {200: Hit | Miss}),
 )
-async def lookup(request: HttpRequest, services: Services) -> Response[bytes]:
+async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Ask the cache. A hit carries the answer; a miss says why. `X-Cache` is HIT, MISS or BYPASS."""
     begun = perf_counter()
     keys = services.keyring.of(request.user.tenant)
@@ -87,7 +88,7 @@ async def lookup(request: HttpRequest, services: Services) -> Response[bytes]:
     request_max_body_size=MAX_BATCH_BODY,
     operation_class=documented(LookupBatch, {200: Each(Hit, Miss, Failed)}),
 )
-async def lookup_batch(request: HttpRequest, services: Services) -> Response[bytes]:
+async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Ask up to 256 questions at once: one round trip to Redis per stage, answers in order."""
     keys = services.keyring.of(request.user.tenant)
     answers: list[Hit | Miss | Failed | None] = []
@@ -113,7 +114,7 @@ async def lookup_batch(request: HttpRequest, services: Services) -> Response[byt
     request_max_body_size=MAX_BODY,
     operation_class=documented(StoreRequest, {201: Stored, 200: Refused}),
 )
-async def store(request: HttpRequest, services: Services) -> Response[bytes]:
+async def store(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep an answer. Storing a question again extends its life, or replaces its answer."""
     begun = perf_counter()
     keys = services.keyring.of(request.user.tenant)
@@ -133,7 +134,7 @@ async def store(request: HttpRequest, services: Services) -> Response[bytes]:
     request_max_body_size=MAX_BATCH_BODY,
     operation_class=documented(StoreBatch, {200: Each(Stored, Refused, Failed)}),
 )
-async def store_batch(request: HttpRequest, services: Services) -> Response[bytes]:
+async def store_batch(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep up to 256 answers: one round trip to Redis, each entry whole or not at all."""
     keys = services.keyring.of(request.user.tenant)
     answers: list[Stored | Refused | Failed | None] = []

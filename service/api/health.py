@@ -1,6 +1,7 @@
 """/livez, /readyz, /health, /metrics: open to everybody, without keys."""
 
 from litestar import Response, get
+from litestar.di import NamedDependency
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.api.services import Services
@@ -14,7 +15,7 @@ async def livez() -> Response[bytes]:
 
 
 @get(["/readyz", "/health"])
-async def readyz(services: Services) -> Response[bytes]:
+async def readyz(services: NamedDependency[Services]) -> Response[bytes]:
     """Redis, the index and a warm embedder are usable; else 503 with the reason."""
     reason = await services.why_not_ready()
     if reason is None:

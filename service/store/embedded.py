@@ -32,11 +32,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedRedis:
-    """A Redis in `data_dir`, on a unix socket or a free loopback port; a context manager."""
+    """A Redis in `data_dir`; a context manager.
 
-    def __init__(self, data_dir: Path, *, tcp: bool = False, options: Sequence[str] = ()) -> None:
+    It listens on a unix socket in the folder, or on loopback: on `port` if given (0: a free one), and on a
+    free one where the socket's path would be too long.
+    """
+
+    def __init__(self, data_dir: Path, *, port: int | None = None, options: Sequence[str] = ()) -> None:
         self._dir = data_dir.absolute()
-        self._tcp = tcp or len(os.fsencode(self._dir / "redis.sock")) > SOCKET_PATH_BYTES
+        too_long = len(os.fsencode(self._dir / "redis.sock")) > SOCKET_PATH_BYTES
+        self._port = 0 if port is None and too_long else port
         self._options = tuple(options)
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[bytes] | None = None
@@ -103,12 +108,13 @@ class EmbeddedRedis:
         return False
 
     def _address(self) -> tuple[list[str], str]:
-        if not self._tcp:
+        if self._port is None:
             path = self._dir / "redis.sock"
             path.unlink(missing_ok=True)
             return ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"], f"unix://{path}"
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", self._port))
             port = probe.getsockname()[1]
         return ["--port", str(port), "--bind", "127.0.0.1"], f"redis://127.0.0.1:{port}"
 

@@ -78,24 +78,27 @@ class RedisResponses:
     async def put(self, keys: TenantKeys, entries: Sequence[NewEntry]) -> list[SemcachedError | None]:
         """See `cache.ports.Responses`. Each entry is a transaction of its own."""
         partition, generation = self._partition(keys), self._current()
-        commands: list[Command] = []
-        ends: list[int] = []
-        for entry in entries:
-            record = entry.record
-            until: Command = () if record.expires_at is None else (record.expires_at,)
-            document = self._keys.document(partition, generation, record.entry_id)
-            commands += [
-                ("MULTI",),
-                ("SET", self._keys.record(partition, record.entry_id), seal(record, keys.current))
-                + (("PXAT", *until) if until else ()),
-                ("UNLINK", document),
-                ("HSET", document, *_document(entry)),
-                *([("PEXPIREAT", document, *until)] if until else []),
-                ("EXEC",),
-            ]
-            ends.append(len(commands) - 1)
-        replies = await self._redis.run(commands, patience_s=len(entries) * PUT_PATIENCE_S)
-        return [_outcome(replies[end]) for end in ends]
+        transactions = [self._transaction(partition, generation, entry, keys) for entry in entries]
+        commands = [command for transaction in transactions for command in transaction]
+        replies = iter(await self._redis.run(commands, patience_s=len(entries) * PUT_PATIENCE_S))
+        return [_outcome(list(islice(replies, len(transaction)))) for transaction in transactions]
+
+    def _transaction(
+        self, partition: int, generation: Generation, entry: NewEntry, keys: TenantKeys
+    ) -> list[Command]:
+        """Record and document, with their end; fields of a document that was there before don't stay."""
+        record = entry.record
+        record_key = self._keys.record(partition, record.entry_id)
+        document = self._keys.document(partition, generation, record.entry_id)
+        end = record.expires_at
+        return [
+            ("MULTI",),
+            ("SET", record_key, seal(record, keys.current), *(() if end is None else ("PXAT", end))),
+            ("UNLINK", document),
+            ("HSET", document, *_document(entry)),
+            *([] if end is None else [("PEXPIREAT", document, end)]),
+            ("EXEC",),
+        ]
 
     async def usable(self) -> None:
         """Search the index for nothing.
@@ -192,8 +195,8 @@ def _checked_bytes(vector: Vector) -> bytes:
     return vector.astype("<f4").tobytes()
 
 
-def _outcome(reply: Any) -> SemcachedError | None:
-    if isinstance(reply, Exception):
-        return refusal(reply)
-    failed = next((part for part in reply if isinstance(part, Exception)), None)
+def _outcome(replies: list[Any]) -> SemcachedError | None:
+    """What became of a transaction. The first error counts: EXEC's own only says that there was one."""
+    done = replies[-1] if isinstance(replies[-1], list) else []
+    failed = next((reply for reply in [*replies, *done] if isinstance(reply, Exception)), None)
     return None if failed is None else refusal(failed)

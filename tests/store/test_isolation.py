@@ -37,7 +37,7 @@ BATCH = 200
 
 def odd_names(count: int) -> list[str]:
     """Different names; next to many a name stand its twins."""
-    dice = random.Random(2026)
+    dice = random.Random(2026)  # noqa: S311 - the same names each time
     long = "x" * 490
     names = dict.fromkeys(
         ["acme", "acme|evil", "acme\\|evil", "*", "{}", "{*}", "w'a*'", '"acme"', "$p", "-acme"]
@@ -88,10 +88,9 @@ async def find_all(parts: Parts, keys: TenantKeys, fields: Sequence[dict[str, An
 
 
 def own(answers: Sequence[Hit | Miss]) -> int:
-    return sum(
-        isinstance(answer, Hit) and bytes(answer.response) == str(n).encode()
-        for n, answer in enumerate(answers)
-    )
+    """How many were answered with their own number."""
+    wanted = (str(n).encode() for n in range(len(answers)))
+    return sum(isinstance(a, Hit) and bytes(a.response) == n for a, n in zip(answers, wanted, strict=True))
 
 
 def test_the_names_are_odd_enough() -> None:
@@ -144,15 +143,14 @@ async def test_raw_names_instead_of_digests_fail(
     names = NAMES[:1000]
     fields = [FIELDS["agent_type"](name) for name in names]
     await store_all(parts, keys, fields)
-    found = leaked = refused = 0
+    found = leaked = 0
     ids = [accepted(keys, parts, prompt="same", **one).query.identities[0].entry_id for one in fields]
     for n, one in enumerate(fields):
         question = asked(keys, parts, prompt="other", tiers=["semantic"], embedding=VECTOR, **one)
         (answer,) = await parts.lookup.answer([question], keys)
-        refused += isinstance(answer, Miss) and answer.reason == "degraded"
         found += isinstance(answer, Hit) and answer.entry_id == ids[n]
         leaked += any(candidate != ids[n] for candidate in question.judged)
     record_property("found", found)
-    print(f"raw names: {found} of {len(names)} found, {leaked} met another's entry, {refused} queries failed")
+    record_property("met_another_entry", leaked)
     assert found < 900
     assert leaked > 50

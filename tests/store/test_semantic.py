@@ -10,7 +10,7 @@ from redis import Redis
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
-from service.model import Hit, Miss, Reason, Tier
+from service.model import Decision, Hit, Miss, Reason, Tier
 from service.store import responses
 from service.store.responses import similarity
 from service.wiring import Parts
@@ -45,11 +45,8 @@ async def test_other_words_hit_and_other_questions_miss(parts: Parts, keys: Tena
     assert stored.tiers == [Tier.EXACT, Tier.SEMANTIC]
     hit = await look(parts, keys, prompt="How can I reset my password?")
     assert isinstance(hit, Hit)
-    assert (hit.tier, hit.entry_id, bytes(hit.response)) == (
-        Tier.SEMANTIC,
-        stored.entry_id,
-        b'{"do": [1, 2.50]}',
-    )
+    assert (hit.tier, hit.entry_id) == (Tier.SEMANTIC, stored.entry_id)
+    assert bytes(hit.response) == b'{"do": [1, 2.50]}'
     assert 0.95 < hit.similarity < 1
     miss = await look(parts, keys, prompt="What is the refund policy?")
     assert isinstance(miss, Miss)
@@ -103,10 +100,12 @@ async def test_a_live_entry_behind_more_expired_ones_than_a_page_holds(
             await parts.store.answer([one], keys)
         await keep(parts, keys, prompt="live", response="1", embedding=near(1, 0.97))
         redis.execute_command("DEBUG", "SLEEP", 1.1)  # past their end; nobody reaps them
+        assert redis.dbsize() > 2 * count  # they are still there to be met
         answer = await look(parts, keys, prompt="q", embedding=vector(1), explain=True, **SEMANTIC)
         assert served(answer) == 1
-        kept = redis.keys(f"{parts.settings.key_prefix}:*document*")
-        assert len(list(kept)) > count  # they were still there to be met
+        assert isinstance(answer, Hit)
+        assert isinstance(answer.decision, Decision)
+        assert "exhaustive" in answer.decision.stages_ms
     finally:
         redis.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "1")
 
@@ -201,13 +200,10 @@ async def test_a_poisoned_record_is_a_miss(parts: Parts, keys: TenantKeys, redis
 
 async def test_nothing_is_written_on_a_hit(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
     await keep(parts, keys, prompt="How do I reset my password?")
-    before = (
-        redis.info("stats")["total_writes_processed"],
-        redis.info("persistence")["rdb_changes_since_last_save"],
-    )
+    before = redis.info("persistence")["rdb_changes_since_last_save"]
     await look(parts, keys, prompt="How do I reset my password?")
     await look(parts, keys, prompt="How can I reset my password?")
-    assert redis.info("persistence")["rdb_changes_since_last_save"] == before[1]
+    assert redis.info("persistence")["rdb_changes_since_last_save"] == before
 
 
 async def test_a_batch_takes_one_round_trip_per_stage(

@@ -1,0 +1,275 @@
+"""The calls of the contract, over HTTP."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from service.api.auth import Role, create_key, read_keys, revoke_key
+
+pytestmark = pytest.mark.anyio
+
+Http = AsyncTestClient[Litestar]
+LOOKUP, STORE = "/v1/cache/lookup", "/v1/cache/store"
+ASKED = {"agent_type": "support", "prompt": "How do I reset my password?"}
+
+
+async def test_store_then_hit(client: Http) -> None:
+    first = await client.post(LOOKUP, json=ASKED)
+    assert (first.status_code, first.headers["x-cache"]) == (200, "MISS")
+    miss = first.json()
+    assert miss.pop("latency_ms") > 0
+    assert len(miss.pop("lookup_id")) == 32
+    assert miss == {"outcome": "miss", "reason": "empty", "nearest": None, "lease": False}
+
+    entry = ASKED | {
+        "response": "Settings → Security",
+        "sources": ["doc:7"],
+        "tags": ["t"],
+        "attributes": {"lang": "en"},
+        "metadata": {"a": [1, None]},
+        "usage": {"input_tokens": 5, "cost_usd": 0.01},
+        "ttl_s": 60,
+        "lookup_id": "0" * 32,
+    }
+    stored = await client.post(STORE, json=entry)
+    assert stored.status_code == 201
+    assert stored.json()["stored"] is True
+    hit = await client.post(LOOKUP, json=ASKED | {"attributes": {"lang": "en"}})
+    assert hit.headers["x-cache"] == "HIT"
+    body = hit.json()
+    assert body.pop("latency_ms") > 0
+    assert 0 <= body.pop("age_s") < 30
+    assert 30 < body.pop("expires_in_s") <= 60
+    del body["lookup_id"]
+    assert body == {
+        "outcome": "hit",
+        "tier": "exact",
+        "entry_id": stored.json()["entry_id"],
+        "response": "Settings → Security",
+        "similarity": 1.0,
+        "threshold": 0.95,
+        "sources": ["doc:7"],
+        "attributes": {"lang": "en"},
+        "metadata": {"a": [1, None]},
+    }
+
+
+async def test_answers_come_back_byte_for_byte(client: Http) -> None:
+    raw = '{"b":1.50, "a" : [1e2,"\\u00e9 é"],"b":2}'
+    body = f'{{"agent_type":"a","prompt":"p","response":{raw}}}'
+    assert (await client.post(STORE, content=body.encode())).status_code == 201
+    hit = await client.post(LOOKUP, json={"agent_type": "a", "prompt": "p"})
+    assert f'"response":{raw},' in hit.text
+
+
+async def test_explain_shows_the_decision(client: Http) -> None:
+    await client.post(STORE, json=ASKED | {"response": 1})
+    asked = ASKED | {"prompt": "How can I reset my password?", "explain": True, "threshold": 0.5}
+    decision = (await client.post(LOOKUP, json=asked)).json()["decision"]
+    assert decision["threshold"] == 0.5
+    assert decision["generation"] == 1
+    assert decision["tiers"] == ["exact", "semantic"]
+    assert [one["rejected_by"] for one in decision["candidates"]] == [None]
+    assert {"exact", "embed", "semantic"} <= decision["stages_ms"].keys()
+
+
+@pytest.mark.parametrize("response", ["", "  ", None])
+async def test_empty_answers_are_refused_by_name(client: Http, response: str | None) -> None:
+    answer = await client.post(STORE, json=ASKED | {"response": response})
+    assert (answer.status_code, answer.json()) == (200, {"stored": False, "reason": "min_chars"})
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"treshold": 0.5}, "treshold"),
+        ({"agent_type": None}, "agent_type"),
+        ({"agent_type": ""}, "agent_type"),
+        ({"agent_type": "é" * 300}, "agent_type"),
+        ({"prompt": 5}, "prompt"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "prompt"),
+        ({"prompt": None, "messages": [{"role": "robot"}]}, "messages[0].role"),
+        ({"prompt": None, "messages": [{"role": "user", "content": "x", "x": 1}]}, "messages[0].x"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"threshold": "0.5"}, "threshold"),
+        ({"tiers": []}, "tiers"),
+        ({"tiers": ["memory"]}, "tiers[0]"),
+        ({"attributes": {"k": 1}}, "attributes[...]"),
+        ({"attributes": {str(n): "v" for n in range(33)}}, "attributes"),
+        ({"embedding": [1, 2]}, "embedding"),
+        ({"temperature": True}, "temperature"),
+        ({"wait_s": -1}, "wait_s"),
+    ],
+)
+async def test_a_wrong_field_is_named(client: Http, change: dict[str, Any], field: str) -> None:
+    answer = await client.post(LOOKUP, json=ASKED | change)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    problem = answer.json()
+    assert problem["status"] == 400
+    assert [error["field"] for error in problem["errors"]] == [field]
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 0.5, 1e9, 10**30, "60", True, [1]])
+async def test_ttls_out_of_range_store_nothing(client: Http, ttl: Any) -> None:
+    answer = await client.post(STORE, json=ASKED | {"response": "r", "ttl_s": ttl})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "ttl_s"
+    assert (await client.post(LOOKUP, json=ASKED)).json()["reason"] == "empty"
+
+
+async def test_ttl_null_is_none_and_absent_is_a_day(client: Http) -> None:
+    assert (await client.post(STORE, json=ASKED | {"response": 1})).json()["expires_in_s"] == 86400
+    assert (await client.post(STORE, json=ASKED | {"response": 1, "ttl_s": None})).json()[
+        "expires_in_s"
+    ] is None
+    assert (await client.post(LOOKUP, json=ASKED)).json()["expires_in_s"] is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"a":1}x', b"[" * 100_000),
+        b'{"agent_type":"\xff","prompt":"p"}',
+        b'{"agent_type":"a","prompt":"p","params":' + b'{"a":' * 5000 + b"1" + b"}" * 5001,
+        b'{"agent_type":"a","prompt":"\\ud800"}',
+        b'{"agent_type":"a","prompt":"p","threshold":NaN}',
+        b'{"agent_type":"a","prompt":"p","temperature":1e999}',
+    ],
+)
+@pytest.mark.parametrize("path", [LOOKUP, STORE, LOOKUP + "/batch", STORE + "/batch"])
+async def test_rubbish_is_400(client: Http, path: str, body: bytes) -> None:
+    answer = await client.post(path, content=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"]
+
+
+@pytest.mark.parametrize("inner", [b'"\xff"', b'"\\ud800"', b"[" * 2000, b"1e999", b"nul", b'{"a":}'])
+async def test_rubbish_as_an_answer_is_400_and_not_stored(client: Http, inner: bytes) -> None:
+    body = b'{"agent_type":"a","prompt":"p","response":' + inner + b"}"
+    assert (await client.post(STORE, content=body)).status_code == 400
+    assert (await client.post(LOOKUP, json={"agent_type": "a", "prompt": "p"})).json()["reason"] == "empty"
+
+
+async def test_too_large_is_413(client: Http) -> None:
+    large = ASKED | {"prompt": "x" * 2**20}
+    assert (await client.post(LOOKUP, json=large)).status_code == 413
+    assert (await client.post(LOOKUP + "/batch", json={"items": [large]})).status_code == 200
+    assert (await client.post(STORE + "/batch", content=b" " * (16 * 2**20 + 1))).status_code == 413
+
+
+async def test_unknown_routes_are_problems_too(client: Http) -> None:
+    for method, path, status in [("GET", "/nowhere", 404), ("GET", LOOKUP, 405)]:
+        answer = await client.request(method, path)
+        assert (answer.status_code, answer.json()["status"]) == (status, status)
+        assert answer.headers["content-type"].startswith("application/problem+json")
+
+
+async def test_batches_answer_item_by_item(client: Http) -> None:
+    items: list[Any] = [ASKED | {"prompt": f"question number {n}", "response": n} for n in range(5)]
+    wrong: list[Any] = [{"agent_type": "a"}, 7, ASKED | {"response": ""}]
+    stored = (await client.post(STORE + "/batch", json={"items": items + wrong})).json()["items"]
+    assert [one.get("stored") for one in stored] == [True] * 5 + [None, None, False]
+    assert [one["error"]["status"] for one in stored[5:7]] == [400, 400]
+    assert stored[5]["outcome"] == "error"
+    asked = [{k: v for k, v in item.items() if k != "response"} for item in items]
+    answers = await client.post(LOOKUP + "/batch", json={"items": [*asked, {"agent_type": ""}]})
+    assert answers.status_code == 200
+    found = answers.json()["items"]
+    assert [one.get("response") for one in found] == [0, 1, 2, 3, 4, None]
+    assert [one["outcome"] for one in found] == ["hit"] * 5 + ["error"]
+    for size in (0, 257):
+        refused = await client.post(LOOKUP + "/batch", json={"items": [ASKED] * size})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "items")
+
+
+async def test_a_given_vector_skips_the_embedder(client: Http) -> None:
+    values = np.random.default_rng(1).normal(size=384)
+    packed = base64.b64encode(values.astype("<f4").tobytes()).decode()
+    await client.post(STORE, json=ASKED | {"response": "r", "embedding": values.tolist()})
+    answer = await client.post(LOOKUP, json=ASKED | {"prompt": "words apart", "embedding": packed})
+    assert answer.json()["tier"] == "semantic"
+
+
+async def test_roles_and_tenants(guarded: Http, keys_file: Path) -> None:
+    def header(tenant: str, role: Role) -> dict[str, str]:
+        return {"Authorization": f"Bearer {create_key(keys_file, tenant, role)}"}
+
+    entry = ASKED | {"response": "acme's"}
+    reader, writer, other = (
+        header("acme", Role.reader),
+        header("acme", Role.writer),
+        header("Acme", Role.admin),
+    )
+    for headers in ({}, {"Authorization": "Bearer nonsense"}):
+        answer = await guarded.post(LOOKUP, content=b"not even JSON", headers=headers)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert (await guarded.post(STORE, json=entry, headers=reader)).status_code == 403
+    assert (await guarded.post(STORE, json=entry, headers=writer)).status_code == 201
+    assert (await guarded.post(LOOKUP, json=ASKED, headers=reader)).json()["response"] == "acme's"
+    for headers in (other, {"Authorization": "Bearer the first admin key"}):
+        assert (await guarded.post(LOOKUP, json=ASKED, headers=headers)).json()["reason"] == "empty"
+    revoke_key(keys_file, read_keys(keys_file)[-1].id)
+    assert (await guarded.post(LOOKUP, json=ASKED, headers=other)).status_code == 401
+    for path in ("/livez", "/readyz", "/health", "/metrics", "/docs", "/docs/openapi.json"):
+        assert (await guarded.get(path)).status_code == 200
+
+
+async def test_without_keys_any_header_is_the_default_tenant(client: Http) -> None:
+    await client.post(STORE, json=ASKED | {"response": 1}, headers={"Authorization": "Bearer x"})
+    assert (await client.post(LOOKUP, json=ASKED, headers={"Authorization": "Basic y"})).json()[
+        "response"
+    ] == 1
+
+
+async def test_every_field_is_described(client: Http) -> None:
+    document = (await client.get("/docs/openapi.json")).json()
+    for path in (LOOKUP, STORE, LOOKUP + "/batch", STORE + "/batch"):
+        operation = document["paths"][path]["post"]
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        if "items" in schema["properties"]:
+            schema = schema["properties"]["items"]["items"]
+        assert {"agent_type", "prompt", "messages", "embedding"} <= schema["properties"].keys()
+        assert all(field.get("description") for field in schema["properties"].values())
+        assert {"200", "default"} <= operation["responses"].keys()
+
+
+async def test_metrics_count_and_tell_no_tales(client: Http) -> None:
+    await client.post(LOOKUP, json=ASKED | {"agent_type": "very-secret-name"})
+    text = (await client.get("/metrics")).text
+    assert 'semcached_lookups_total{detail="empty",outcome="miss"}' in text
+    assert "very-secret-name" not in text
+    assert "password" not in text
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+FIELDS = [
+    "agent_type",
+    "prompt",
+    "messages",
+    "model",
+    "system",
+    "temperature",
+    "attributes",
+    "params",
+    "tools",
+]
+FIELDS += ["context", "embedding", "response", "ttl_s", "sources", "tags", "metadata", "usage", "tiers"]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=5), JSON, max_size=8))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_no_body_is_a_5xx(client: Http, body: dict[str, Any]) -> None:
+    for path in (LOOKUP, STORE):
+        answer = await client.post(path, json={"agent_type": "a", "prompt": "p", **body})
+        assert answer.status_code in {200, 201, 400}, answer.text

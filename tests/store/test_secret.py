@@ -1,0 +1,124 @@
+"""Whose Redis is it: secrets, rotation, models, layouts."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import msgspec
+import pytest
+from redis import Redis
+
+from service import migrate
+from service.api.auth import operator
+from service.embedders.local import MiniLM
+from service.errors import LayoutError, SecretMismatchError
+from service.model import Hit, Miss, Tier
+from service.settings import Settings
+from service.wiring import Parts, opened, secret_of
+from tests.helpers import keep, look
+
+pytestmark = pytest.mark.anyio
+
+OLD, NEW = "the older secret, 16+", "the newer secret, 16+"
+
+
+@asynccontextmanager
+async def service(settings: Settings, minilm: MiniLM) -> AsyncIterator[Parts]:
+    async with opened(settings, settings.redis_url or "", minilm) as parts:
+        await parts.attach(lambda _: None)
+        yield parts
+
+
+async def test_another_secret_is_refused_and_the_previous_one_reads(
+    settings: Settings, minilm: MiniLM
+) -> None:
+    tenant = operator("acme")
+    async with service(replace(settings, secret=OLD), minilm) as parts:
+        await keep(parts, parts.keyring.of(tenant), prompt="How do I reset my password?")
+    with pytest.raises(SecretMismatchError, match="SEMCACHED_PREVIOUS_SECRET"):
+        async with service(replace(settings, secret=NEW), minilm):
+            pass
+    async with service(replace(settings, secret=NEW, previous_secret=OLD), minilm) as parts:
+        keys = parts.keyring.of(tenant)
+        for prompt, tier in [
+            ("How do I reset my password?", Tier.EXACT),
+            ("How can I reset my password?", Tier.SEMANTIC),
+        ]:
+            answer = await look(parts, keys, prompt=prompt)
+            assert isinstance(answer, Hit)
+            assert answer.tier is tier
+        assert isinstance(await look(parts, keys, prompt="How do I reset my password?", model="m"), Miss)
+        await keep(parts, keys, prompt="written under the new secret")
+    async with service(replace(settings, secret=NEW), minilm) as parts:
+        keys = parts.keyring.of(tenant)
+        assert isinstance(await look(parts, keys, prompt="written under the new secret"), Hit)
+        assert isinstance(await look(parts, keys, prompt="How do I reset my password?"), Miss)
+    with pytest.raises(SecretMismatchError):
+        async with service(replace(settings, secret=OLD), minilm):
+            pass
+
+
+async def test_a_generated_secret_is_kept(settings: Settings) -> None:
+    without = replace(settings, secret=None)
+    assert secret_of(without) == secret_of(without)
+    assert len(secret_of(without)) == 64
+    assert (settings.data_dir / "secret").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"model": "another"}, "another"), ({"dim": 3}, r"\(3\)"), ({"new": 1}, "version")]
+)
+async def test_an_index_of_another_model_or_version_is_refused(
+    settings: Settings, minilm: MiniLM, redis: Redis, change: dict[str, object], named: str
+) -> None:
+    async with service(settings, minilm):
+        pass
+    key = f"{settings.key_prefix}:{{meta}}:responses:generation"
+    generation = msgspec.json.decode(redis.get(key) or b"")
+    redis.set(key, msgspec.json.encode(generation | change))
+    with pytest.raises(LayoutError, match=named):
+        async with service(settings, minilm):
+            pass
+
+
+async def test_a_schema_of_another_dimension_is_refused(settings: Settings, minilm: MiniLM) -> None:
+    schema = (settings.schema_dir / "responses.yaml").read_text().replace("dims: 384", "dims: 385")
+    (settings.data_dir / "responses.yaml").write_text(schema)
+    with pytest.raises(LayoutError, match="385"):
+        async with service(replace(settings, schema_dir=settings.data_dir), minilm):
+            pass
+
+
+async def test_partitions_are_those_of_the_layout(settings: Settings, minilm: MiniLM) -> None:
+    tenants = [operator(f"tenant {n}") for n in range(8)]
+    async with service(replace(settings, partitions=3), minilm) as parts:
+        for tenant in tenants:
+            await keep(parts, parts.keyring.of(tenant), prompt="p", response=f'"{tenant}"')
+    async with service(replace(settings, partitions=1), minilm) as parts:  # recorded: 3 it stays
+        for tenant in tenants:
+            for tier in Tier:
+                answer = await look(parts, parts.keyring.of(tenant), prompt="p", tiers=[tier])
+                assert isinstance(answer, Hit)
+                assert bytes(answer.response) == f'"{tenant}"'.encode()
+
+
+async def test_migrations_are_idempotent_and_one_works_at_a_time(
+    settings: Settings, minilm: MiniLM, redis: Redis
+) -> None:
+    said: list[str] = []
+    async with opened(settings, settings.redis_url or "", minilm) as parts:
+        target = parts.target
+        assert [step.name for step in await migrate.plan(target)] == ["0001_responses"]
+        await migrate.up(target, said.append)
+        assert await migrate.plan(target) == []
+        assert all(state.applied_at for state in await migrate.status(target))
+        await migrate.up(target, said.append)
+        assert len(said) == 1
+        for step in migrate.steps(settings.migrations_dir):
+            await step.up(target)
+        redis.set(f"{settings.key_prefix}:{{meta}}:migrations:lease", "someone", px=60_000)
+        with pytest.raises(migrate.BusyError, match="60 s"):
+            await migrate.up(target, said.append)
+        redis.hset(f"{settings.key_prefix}:{{meta}}:migrations", "9999_from_the_future", "1")
+        with pytest.raises(LayoutError, match="9999"):
+            await migrate.status(target)
