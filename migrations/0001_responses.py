@@ -34,6 +34,8 @@ async def up(target: Target) -> None:
         try:
             await redis.call(*create_command(schema, keys.index(partition, generation), prefix), patience_s=5)
         except RedisRefusedError as error:
+            if "unknown command" in str(error):
+                raise LayoutError("this Redis has no search: use Redis Stack 7.4 or Redis 8") from None
             if "already exists" not in str(error):
                 raise
     if await read_generation(redis, keys) is None:

@@ -15,6 +15,7 @@ from service.telemetry import EMBED_BATCH, EMBEDDED
 Row = NDArray[np.float32]
 
 BATCH = 16  # more gains nothing on few cores, and the first of a batch waits for the last
+RUN_CHARS = 2048  # of all texts, padded to the longest: 16 long texts in one run are slower than one by one
 
 
 class Model(Protocol):
@@ -66,10 +67,7 @@ class BatchingEmbedder:
 
     async def _work(self) -> None:
         while self._waiting:
-            # Padding is work: a run takes texts near in size to the one that waits longest.
-            first = next(iter(self._waiting))
-            near = sorted(self._waiting, key=lambda text: abs(len(text) - len(first)))[: BATCH - 1]
-            chosen = list(dict.fromkeys([first, *near]))
+            chosen = _like_the_first(list(self._waiting))
             self._running = {text: self._waiting.pop(text) for text in chosen}
             await self._run(chosen)
             self._running = {}
@@ -99,6 +97,18 @@ class BatchingEmbedder:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
         self._executor.shutdown()
+
+
+def _like_the_first(waiting: list[str]) -> list[str]:
+    """The text that waits longest, and those near to it in size: padding is work."""
+    first = waiting[0]
+    chosen, longest = [first], len(first)
+    for text in sorted(waiting[1:], key=lambda text: abs(len(text) - len(first))):
+        longest = max(longest, len(text))
+        if len(chosen) == BATCH or longest * (len(chosen) + 1) > RUN_CHARS:
+            break
+        chosen.append(text)
+    return chosen
 
 
 def _checked(rows: NDArray[np.float32], count: int, dim: int) -> NDArray[np.float32]:

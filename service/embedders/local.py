@@ -47,6 +47,7 @@ class MiniLM:
         self._tokenizer.pre_tokenizer = BertPreTokenizer()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.enable_cpu_mem_arena = False  # it never gives back what one long batch took
         # Threads that spin between runs take the core that Redis and the event loop need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])

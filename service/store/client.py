@@ -91,7 +91,7 @@ async def connected(url: str, timeout_s: float) -> AsyncIterator[RedisClient]:
             url,
             protocol=2,
             max_connections=32,
-            timeout=0.1,
+            timeout=timeout_s,
             socket_timeout=max(timeout_s, 30),  # the deadline of `run` is the one that counts
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),

@@ -114,13 +114,16 @@ class RedisResponses:
                 raise refusal(reply)
 
     async def _reloaded(self) -> bool:
-        """Whether a migration has published another generation; it is followed from now on.
+        """Whether a migration has published another generation that fits our embedder's vectors.
 
-        Where there is none any more, Redis was emptied: whoever attached us has to do it again.
+        Where none is left, or it is another model's, we serve no longer: whoever attached us has to look.
         """
         before = self._current()
-        self._generation = await read_generation(self._redis, self._keys)
-        return self._generation is not None and self._generation != before
+        now = await read_generation(self._redis, self._keys)
+        if now is None or (now.model, now.revision, now.dim) != (before.model, before.revision, before.dim):
+            now = None
+        self._generation = now
+        return now is not None and now != before
 
     def _current(self) -> Generation:
         if self._generation is None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.embedders.batching import BATCH, BatchingEmbedder, batching
+from service.embedders.batching import BATCH, RUN_CHARS, BatchingEmbedder, batching
 from service.embedders.local import DIM, WINDOW, MiniLM
 from service.errors import EmbedderError
 
@@ -112,6 +112,18 @@ async def test_runs_are_bounded() -> None:
     assert max(len(run) for run in gated.runs) <= BATCH
     assert sorted(text for run in gated.runs for text in run) == sorted(texts)
     assert (await embedder.embed([])).shape == (0, 4)
+    await embedder.close()
+
+
+async def test_long_texts_run_with_few_others_and_short_ones_with_their_like() -> None:
+    gated = Gated()
+    gated.gate.set()
+    embedder = BatchingEmbedder(gated)
+    texts = [*(f"short {n}" for n in range(20)), *(f"{n} " + "long " * 200 for n in range(6))]
+    await embedder.embed(texts)
+    assert sorted(text for run in gated.runs for text in run) == sorted(texts)
+    assert all(len(run) == 1 or len(run) * max(map(len, run)) <= RUN_CHARS for run in gated.runs)
+    assert len(gated.runs) < 10
     await embedder.close()
 
 
