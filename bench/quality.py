@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import httpx
 
-from tests.processes import command, served
+from bench.processes import command, served
 
 DATA = Path(__file__).parent / "data" / "banking77" / "utterances.tsv.gz"
 THRESHOLDS = [0.80, 0.82, 0.84, 0.86, 0.88, 0.90, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99]

@@ -3,23 +3,14 @@
 from service.errors import LayoutError
 from service.migrate import Target
 from service.model import Generation
-from service.store.client import RedisRefusedError
-from service.store.index import create_command, load_schema, vector_dim
+from service.store.index import check_schema, check_search, ensure_indexes, load_schema
 from service.store.layout import create_layout, publish_generation, read_generation, read_layout
 
 
 async def up(target: Target) -> None:
     """Idempotent: what is there already stays."""
     redis, keys, settings = target.redis, target.keys, target.settings
-    schema = load_schema(settings.schema_dir / "responses.yaml")
-    if vector_dim(schema) != target.model.dim:
-        raise LayoutError(
-            f"responses.yaml asks for {vector_dim(schema)} dimensions, {target.model.name} makes "
-            f"{target.model.dim}: set `dims` to that"
-        )
-    await create_layout(redis, keys, settings.partitions, target.keyring)
-    layout = await read_layout(redis, keys)
-    generation = Generation(
+    first = Generation(
         number=1,
         index="1",
         space="1",
@@ -29,14 +20,13 @@ async def up(target: Target) -> None:
         datatype="float32",
         threshold=settings.threshold,
     )
-    for partition in range(layout.partitions if layout else 0):
-        prefix = keys.documents(partition, generation)
-        try:
-            await redis.call(*create_command(schema, keys.index(partition, generation), prefix), patience_s=5)
-        except RedisRefusedError as error:
-            if "unknown command" in str(error):
-                raise LayoutError("this Redis has no search: use Redis Stack 7.4 or Redis 8") from None
-            if "already exists" not in str(error):
-                raise
+    schema = load_schema(settings.schema_dir / "responses.yaml")
+    check_schema(schema, first)  # before anything is written
+    await check_search(redis)
+    await create_layout(redis, keys, settings.partitions, target.keyring)
+    layout = await read_layout(redis, keys)
+    if layout is None:
+        raise LayoutError("the layout vanished while it was written")
+    await ensure_indexes(redis, keys, first, layout.partitions, schema)
     if await read_generation(redis, keys) is None:
-        await publish_generation(redis, keys, generation)
+        await publish_generation(redis, keys, first)

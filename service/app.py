@@ -13,6 +13,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
 
 from service.api import cache, health
 from service.api.auth import Keys
@@ -26,7 +27,7 @@ from service.wiring import Parts, opened
 
 log = logging.getLogger(__name__)
 
-ATTACH_S = 1.0
+CHECK_S = 1.0
 
 
 def create_app(settings: Settings, redis_url: str, model: Model | None = None) -> Litestar:
@@ -49,13 +50,15 @@ def create_app(settings: Settings, redis_url: str, model: Model | None = None) -
             )
             yield
 
+    keys = Keys(settings.keys_path, settings.admin_key)
+    keys.check_bind(settings.host)
     return Litestar(
         route_handlers=[
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
             *(health.livez, health.readyz, health.metrics),
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
-        middleware=[authentication(Keys(settings.keys_path, settings.admin_key))],
+        middleware=[authentication(keys)],
         exception_handlers={Exception: handle},
         lifespan=[lifespan],
         logging_config=None,  # the console script's
@@ -64,12 +67,14 @@ def create_app(settings: Settings, redis_url: str, model: Model | None = None) -
             version=version("semcached-server"),
             path="/docs",
             render_plugins=[SwaggerRenderPlugin()],
+            security=[{"key": []}],
+            components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
         ),
     )
 
 
 class _Attachment:
-    """Keeps the parts attached to a Redis that comes and goes."""
+    """Keeps the parts attached to a Redis that comes and goes, is emptied, or loses its index."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -85,33 +90,38 @@ class _Attachment:
             return str(error)
         return None
 
-    async def attach(self) -> None:
-        """One try, where one is needed."""
-        if self._parts.responses.generation is not None:
-            return
+    async def check(self) -> None:
+        """Attach where that is needed; one log line per change."""
         try:
-            await self._parts.attach(log.info)
+            if self._parts.responses.generation is None:
+                await self._parts.attach(log.info)
+            await self._parts.responses.usable()
         except (StoreUnavailableError, StartupError) as error:
-            if self._why != str(error):
-                log.warning("not serving from Redis: %s", error)
-            self._why = str(error)
+            self._note(str(error))
+        except Exception:  # a defect must not end the watch
+            log.exception("unexpected error while attaching to Redis")
+            self._note("the service's log says more")
         else:
-            log.info("serving from Redis")
-            self._why = None
+            self._note(None)
+
+    def _note(self, why: str | None) -> None:
+        if why != self._why:
+            log.log(logging.WARNING if why else logging.INFO, "%s", why or "serving from Redis")
+        self._why = why
 
     async def run(self) -> None:
-        """Try for as long as the service runs; end it when the process that started it is gone."""
+        """Watch for as long as the service runs; end it when the process that started it is gone."""
         parent = multiprocessing.parent_process()
         while True:
-            await asyncio.sleep(ATTACH_S)
+            await asyncio.sleep(CHECK_S)
             if parent is not None and not parent.is_alive():
                 signal.raise_signal(signal.SIGTERM)
-            await self.attach()
+            await self.check()
 
 
 @asynccontextmanager
 async def _background(attachment: _Attachment) -> AsyncIterator[_Attachment]:
-    await attachment.attach()
+    await attachment.check()
     task = asyncio.create_task(attachment.run())
     try:
         yield attachment

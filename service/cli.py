@@ -7,19 +7,21 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
-import ipaddress
 import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+from urllib.parse import urlsplit
 
-from service.errors import SemcachedError, SettingsError, StoreUnavailableError
+from service.errors import InvalidInputError, SemcachedError, SettingsError, StoreUnavailableError
 from service.settings import PREFIX, Settings, described, from_environment
 
 Command = Callable[[argparse.Namespace, Settings], int]
@@ -32,19 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = arguments.command
     try:
         return command(arguments, _settings(arguments))
-    except SettingsError as error:
+    except (SettingsError, InvalidInputError) as error:
         return _complain(error, 2)
-    except SemcachedError as error:
+    except (SemcachedError, OSError) as error:
         return _complain(error, 1)
 
 
-def _complain(error: SemcachedError, code: int) -> int:
+def _complain(error: Exception, code: int) -> int:
     print(f"semcached: {error}", file=sys.stderr)
     return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="semcached", description="The semantic cache for AI agents.")
+    parser.add_argument("--version", action="version", version=version("semcached-server"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser(
@@ -53,32 +56,34 @@ def _parser() -> argparse.ArgumentParser:
         epilog="settings, each an environment variable:\n" + _settings_table(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    serve.add_argument("--host")
-    serve.add_argument("--port", type=int)
+    serve.add_argument("--host", help="SEMCACHED_HOST")
+    serve.add_argument("--port", type=int, help="SEMCACHED_PORT")
     redis = serve.add_mutually_exclusive_group()
-    redis.add_argument("--redis-url", metavar="URL")
-    redis.add_argument("--embedded", action="store_true", help="start a Redis in DATA_DIR")
-    serve.add_argument("--workers", type=int)
+    redis.add_argument("--redis-url", metavar="URL", help="SEMCACHED_REDIS_URL")
+    redis.add_argument("--embedded", action="store_true", help="a Redis in DATA_DIR, also where a URL is set")
+    serve.add_argument("--workers", type=int, help="SEMCACHED_WORKERS")
     serve.set_defaults(command=_serve)
 
     warm = commands.add_parser("warm", help="fill the cache from a JSON Lines file")
     warm.add_argument("file", type=Path, help='{"agent_type", "prompt", "response", …} per line')
-    warm.add_argument("--tenant", default="default")
+    warm.add_argument("--tenant", default="default", help="whose entries they are [default]")
     warm.add_argument("--refresh", action="store_true", help="store again what is there already")
     warm.set_defaults(command=_warm)
 
     migrate = commands.add_parser("migrate", help="bring the layout in Redis up to date")
-    migrate.add_argument("action", choices=["status", "plan", "up"])
+    migrate.add_argument(
+        "action", choices=["status", "plan", "up"], help="what was done, what is to do, do it"
+    )
     migrate.set_defaults(command=_migrate)
 
     keys = commands.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="ACTION")
     create = keys.add_parser("create", help="print a new key, once")
-    create.add_argument("--tenant", required=True)
-    create.add_argument("--role", required=True, choices=["reader", "writer", "admin"])
+    create.add_argument("--tenant", required=True, help="whose entries it reaches")
+    create.add_argument("--role", required=True, choices=["reader", "writer", "admin"], help="what it may do")
     create.set_defaults(command=_keys_create)
     keys.add_parser("list", help="all keys, without the keys themselves").set_defaults(command=_keys_list)
     revoke = keys.add_parser("revoke", help="a running service refuses the key at once")
-    revoke.add_argument("id")
+    revoke.add_argument("id", help="as `list` shows it")
     revoke.set_defaults(command=_keys_revoke)
     return parser
 
@@ -110,32 +115,30 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
 
     from service.api.auth import Keys
 
-    if not Keys(settings.keys_path, settings.admin_key).enforced and not _is_loopback(settings.host):
-        raise SettingsError(
-            f"{PREFIX}HOST: without keys only loopback is served, not {settings.host}; "
-            f"`semcached keys create`, or set {PREFIX}ADMIN_KEY"
-        )
+    Keys(settings.keys_path, settings.admin_key).check_bind(settings.host)
     # uvicorn lets requests in flight finish, then raises the signal again: then Redis is stopped, last.
     signal.signal(signal.SIGTERM, _exit)
-    with contextlib.suppress(KeyboardInterrupt), _redis(settings) as url:
+    redis_died = threading.Event()
+    with contextlib.suppress(KeyboardInterrupt), _redis(settings, redis_died) as url:
         os.environ |= _exported(dataclasses.replace(settings, redis_url=url))
         asyncio.run(_prepared(settings, url))
-        print(
-            f"semcached: http://{settings.host}:{settings.port}, /docs; Redis {_shown(url)}", file=sys.stderr
-        )
-        uvicorn.run(
-            "service.app:from_env",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            loop="uvloop",
-            http="httptools",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=30,
-        )
+        _say(f"Redis at {_shown(url)}")
+        try:
+            uvicorn.run(
+                "service.app:from_env",
+                factory=True,
+                host=settings.host,
+                port=settings.port,
+                workers=settings.workers,
+                loop="uvloop",
+                http="httptools",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=30,
+            )
+        except SystemExit as ended:  # uvicorn's codes are not ours
+            return 1 if ended.code or redis_died.is_set() else 0
     return 0
 
 
@@ -152,18 +155,27 @@ async def _prepared(settings: Settings, url: str) -> None:
         try:
             await parts.attach(_say)
         except StoreUnavailableError as error:
-            _say(f"{error}; starting all the same")
+            _say(f"{error}; starting all the same, and serving from it once it works")
 
 
 @contextmanager
-def _redis(settings: Settings) -> Iterator[str]:
-    """The URL of the Redis to use: the one set, or an embedded one for the duration."""
+def _redis(settings: Settings, died: threading.Event) -> Iterator[str]:
+    """The URL of the Redis to use: the one set, or an embedded one for the duration.
+
+    An embedded one that ends by itself sets `died` and ends the service, for a supervisor to start both anew.
+    """
     from service.store.embedded import EmbeddedRedis
+
+    def end() -> None:
+        died.set()
+        _say("the embedded Redis ended by itself; see redis.log in SEMCACHED_DATA_DIR")
+        os.kill(os.getpid(), signal.SIGTERM)
 
     if settings.redis_url is not None:
         yield settings.redis_url
         return
     with EmbeddedRedis(settings.data_dir) as redis:
+        redis.watch(end)
         yield redis.url
 
 
@@ -176,7 +188,7 @@ def _running_redis(settings: Settings) -> Iterator[str]:
     if url is not None:
         yield url
         return
-    with _redis(settings) as own:
+    with _redis(settings, threading.Event()) as own:
         yield own
 
 
@@ -186,17 +198,10 @@ def _exported(settings: Settings) -> dict[str, str]:
     return {PREFIX + name.upper(): str(value) for name, value in values.items() if value is not None}
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _shown(url: str) -> str:
-    """A URL without its password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    """A URL without user, password and options."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _say(text: str) -> None:

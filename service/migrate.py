@@ -19,6 +19,7 @@ from service.errors import LayoutError, StartupError
 from service.settings import Settings
 from service.store.client import RedisClient
 from service.store.keys import Keys
+from service.store.layout import check_secret, read_layout
 
 LEASE_MS = 30_000
 WAIT_FOR_OTHER_S = 15
@@ -103,8 +104,12 @@ async def up(target: Target, report: Callable[[str], None]) -> None:
 
     Raises:
         BusyError: another migrator is at work; says for how long its lease goes on.
+        SecretMismatchError: this Redis is another secret's.
     """
     async with _lease(target):
+        layout = await read_layout(target.redis, target.keys)
+        if layout is not None:
+            await check_secret(target.redis, target.keys, layout, target.keyring)
         for step in await plan(target):
             report(f"{step.name}: {step.summary}")
             await step.up(target)

@@ -14,7 +14,7 @@ Tenant = NewType("Tenant", str)
 
 MAX_BATCH = 256
 DEFAULT_TTL_S = 86_400
-MAX_TTL_S = 315_360_000  # ten years
+MAX_TTL_S = 3_153_600_000  # a hundred years
 IDENTIFIER_BYTES = 512
 
 # Lengths are bytes of UTF-8, checked in cache/canonical.py; JSON Schema can only count characters.
@@ -23,6 +23,10 @@ Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
 Threshold = Annotated[
     float, Meta(ge=-1, le=1, description="Least cosine similarity that may be served, -1 to 1.")
 ]
+
+
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Amount = Annotated[float, Meta(ge=0)]
 
 
 class Tier(StrEnum):
@@ -45,11 +49,17 @@ class Reason(StrEnum):
 class Message(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
     """One message of a conversation, as chat APIs write it."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
+    role: Annotated[
+        Literal["system", "developer", "user", "assistant", "tool"], Meta(description="Who says it.")
+    ]
+    content: Annotated[
+        str | list[dict[str, Any]] | None, Meta(description="Text, or blocks as the chat APIs have them.")
+    ] = None
+    name: Annotated[str | None, Meta(description="Which of several who have the role.")] = None
+    tool_calls: Annotated[list[dict[str, Any]] | None, Meta(description="Calls the assistant asks for.")] = (
+        None
+    )
+    tool_call_id: Annotated[str | None, Meta(description="The call that a tool's message answers.")] = None
 
 
 class QueryFields(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -104,10 +114,10 @@ class LookupRequest(QueryFields, kw_only=True, forbid_unknown_fields=True):
 class Usage(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
     """What the answer cost when it was made."""
 
-    input_tokens: Annotated[int, Meta(ge=0)] | None = None
-    output_tokens: Annotated[int, Meta(ge=0)] | None = None
-    cost_usd: Annotated[float, Meta(ge=0)] | None = None
-    latency_ms: Annotated[float, Meta(ge=0)] | None = None
+    input_tokens: Annotated[Count | None, Meta(description="Tokens of the question.")] = None
+    output_tokens: Annotated[Count | None, Meta(description="Tokens of the answer.")] = None
+    cost_usd: Annotated[Amount | None, Meta(description="Its price.")] = None
+    latency_ms: Annotated[Amount | None, Meta(description="How long it took.")] = None
 
 
 class StoreRequest(QueryFields, kw_only=True, forbid_unknown_fields=True):
@@ -115,8 +125,10 @@ class StoreRequest(QueryFields, kw_only=True, forbid_unknown_fields=True):
 
     response: Annotated[msgspec.Raw, Meta(description="The answer: any JSON, returned byte for byte.")]
     ttl_s: Annotated[
-        Annotated[int, Meta(ge=1, le=MAX_TTL_S)] | UnsetType | None,
-        Meta(description="Seconds to live; absent: the policy's (a day), null: no end."),
+        Annotated[float, Meta(ge=1, le=MAX_TTL_S)] | UnsetType | None,
+        Meta(
+            description="Seconds to live, 1 to a hundred years; absent: the policy's (a day), null: no end."
+        ),
     ] = UNSET
     sources: Annotated[
         list[Identifier], Meta(max_length=256, description="Documents the answer was built from.")
@@ -131,76 +143,90 @@ class StoreRequest(QueryFields, kw_only=True, forbid_unknown_fields=True):
     ] = None
 
 
+EntryId = Annotated[
+    str, Meta(description="32 hex characters; the same question in the same scope has the same.")
+]
+LookupId = Annotated[str, Meta(description="Names this lookup; give it to the store that follows a miss.")]
+Similarity = Annotated[float, Meta(description="Cosine, -1 to 1; greater is closer.")]
+Latency = Annotated[float, Meta(description="Time in the service, ms.")]
+
+
 class Nearest(Struct, frozen=True):
     """The entry closest to a question that missed."""
 
-    entry_id: str
-    similarity: float
+    entry_id: EntryId
+    similarity: Similarity
 
 
 class JudgedCandidate(Struct, frozen=True):
-    """A candidate of the semantic tier and what stopped it: null for the one served."""
+    """A candidate of the semantic tier."""
 
-    entry_id: str
-    similarity: float
-    rejected_by: str | None
+    entry_id: EntryId
+    similarity: Similarity
+    rejected_by: Annotated[
+        str | None,
+        Meta(description="threshold, gone, scope, expired or a guard; null: it may be served."),
+    ]
 
 
 class Decision(Struct, frozen=True):
-    """How an answer came about (`explain`). Times in ms."""
+    """How an answer came about."""
 
-    tiers: list[Tier]
-    threshold: float
-    generation: int | None
-    candidates: list[JudgedCandidate]
-    stages_ms: dict[str, float]
+    tiers: Annotated[list[Tier], Meta(description="Where it was looked.")]
+    threshold: Annotated[float, Meta(description="The threshold in force.")]
+    generation: Annotated[int | None, Meta(description="The index generation in force.")]
+    candidates: Annotated[list[JudgedCandidate], Meta(description="The semantic tier's, nearest first.")]
+    stages_ms: Annotated[dict[str, float], Meta(description="Time per stage, of the whole batch, ms.")]
 
 
 class Hit(Struct, frozen=True, tag_field="outcome", tag="hit", kw_only=True):
     """An answer from the cache."""
 
-    lookup_id: str
-    tier: Tier
-    entry_id: str
-    response: msgspec.Raw
-    similarity: float
-    threshold: float
-    age_s: float
-    expires_in_s: float | None
-    sources: list[str]
-    attributes: dict[str, str]
-    metadata: msgspec.Raw
-    latency_ms: float
-    decision: Decision | UnsetType = UNSET
+    lookup_id: LookupId
+    tier: Annotated[Tier, Meta(description="Where the answer came from.")]
+    entry_id: EntryId
+    response: Annotated[msgspec.Raw, Meta(description="The answer, byte for byte as it was stored.")]
+    similarity: Similarity
+    threshold: Annotated[float, Meta(description="The least similarity that was asked for.")]
+    age_s: Annotated[float, Meta(description="Seconds since it was stored.")]
+    expires_in_s: Annotated[float | None, Meta(description="Seconds left; null: no end.")]
+    sources: Annotated[list[str], Meta(description="Documents the answer was built from.")]
+    attributes: Annotated[dict[str, str], Meta(description="The scope's attributes.")]
+    metadata: Annotated[msgspec.Raw, Meta(description="What was stored beside the answer, or null.")]
+    latency_ms: Latency
+    decision: Annotated[Decision | UnsetType, Meta(description="With `explain`: how it came about.")] = UNSET
 
 
 class Miss(Struct, frozen=True, tag_field="outcome", tag="miss", kw_only=True):
-    """No answer; the caller asks its LLM. `rule` names the guard or policy behind the reason."""
+    """No answer; the caller asks its LLM."""
 
-    lookup_id: str
-    reason: Reason
-    rule: str | UnsetType = UNSET
-    nearest: Nearest | None
-    lease: bool = False
-    latency_ms: float
-    decision: Decision | UnsetType = UNSET
+    lookup_id: LookupId
+    reason: Annotated[Reason, Meta(description="Why.")]
+    rule: Annotated[str | UnsetType, Meta(description="Which guard or policy is behind the reason.")] = UNSET
+    nearest: Annotated[Nearest | None, Meta(description="The closest entry, if any was found.")]
+    lease: Annotated[bool, Meta(description="Whether others wait for this caller's store.")] = False
+    latency_ms: Latency
+    decision: Annotated[Decision | UnsetType, Meta(description="With `explain`: how it came about.")] = UNSET
 
 
 class Stored(Struct, frozen=True, kw_only=True):
-    """An entry is in the cache. `exact_only` says why the semantic tier won't serve it."""
+    """The entry is in the cache."""
 
-    stored: Literal[True]
-    entry_id: str
-    tiers: list[Tier]
-    expires_in_s: float | None
-    exact_only: str | UnsetType = UNSET
+    stored: Annotated[Literal[True], Meta(description="True.")]
+    entry_id: EntryId
+    tiers: Annotated[list[Tier], Meta(description="The tiers that will serve it.")]
+    expires_in_s: Annotated[float | None, Meta(description="Seconds to live; null: no end.")]
+    exact_only: Annotated[
+        str | UnsetType,
+        Meta(description="Why not by the semantic tier: too_long, unknown_characters, not_plain_text."),
+    ] = UNSET
 
 
 class Refused(Struct, frozen=True, kw_only=True):
-    """A store that the policy refused; `reason` is its rule."""
+    """The policy refused the answer."""
 
-    stored: Literal[False]
-    reason: str
+    stored: Annotated[Literal[False], Meta(description="False.")]
+    reason: Annotated[str, Meta(description="The rule that refused it.")]
 
 
 class Generation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -214,6 +240,11 @@ class Generation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dim: int
     datatype: Literal["float32"]
     threshold: float
+
+    @property
+    def embedding(self) -> tuple[str, str, int]:
+        """Whose vectors these are: model, revision, dimension."""
+        return self.model, self.revision, self.dim
 
 
 class Record(Struct, frozen=True, array_like=True, kw_only=True):
@@ -232,7 +263,7 @@ class Record(Struct, frozen=True, array_like=True, kw_only=True):
     temperature: float | None
     attributes: dict[str, str]
     text: str | None  # what is embedded: the last user message; None where it isn't plain text
-    messages: list[Message] | None  # the conversation, where there is more than the text
+    messages: bytes | None  # the conversation as JSON, where there is more than the text
     response: bytes
     metadata: bytes
     sources: list[str]

@@ -1,6 +1,7 @@
 """Every setting: one frozen Struct, made once from the environment, then passed in."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -10,6 +11,9 @@ from service.errors import SettingsError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFIX = "SEMCACHED_"
+SHORTEST_SECRET = 16
+# What Kubernetes puts into every pod beside a Service named `semcached`.
+_KUBERNETES = re.compile(r"SEMCACHED_(SERVICE_(HOST|PORT)|PORT_\d+_)|SEMCACHED_PORT=tcp://")
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -39,7 +43,9 @@ class Settings:
     embedder_threads: int = _setting(0, "threads of the local model; 0: one per core")
     schema_dir: Path = _setting(CHECKOUT / "index_schemas", "index schemas, the end state of `migrate`")
     threshold: float = _setting(0.95, "default threshold of a newly created generation")
-    redis_timeout_s: float = _setting(0.25, "longest a request waits for Redis in total")
+    redis_timeout_s: float = _setting(
+        0.25, "longest a request waits for Redis in total; batches a little longer"
+    )
 
     @property
     def migrations_dir(self) -> Path:
@@ -83,8 +89,8 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{PREFIX}{name}: must be {wanted}")
     for name in ("secret", "previous_secret"):
         value = getattr(settings, name)
-        if value is not None and len(value.encode()) < 16:  # noqa: PLR2004
-            raise SettingsError(f"{PREFIX}{name.upper()}: must have 16 bytes or more")
+        if value is not None and len(value.encode()) < SHORTEST_SECRET:
+            raise SettingsError(f"{PREFIX}{name.upper()}: must have {SHORTEST_SECRET} bytes or more")
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -96,7 +102,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     known = {PREFIX + f.name.upper(): f for f in fields(Settings)}
     values: dict[str, Any] = {}
     for name, text in environ.items():
-        if not name.startswith(PREFIX) or not text:
+        if not name.startswith(PREFIX) or not text or _KUBERNETES.match(f"{name}={text}"):
             continue
         if name not in known:
             raise SettingsError(f"{name}: no such setting; `semcached serve --help` lists them")

@@ -6,7 +6,7 @@ LOOKUPS = Counter("semcached_lookups", "Lookups answered.", ["outcome", "detail"
 STORES = Counter("semcached_stores", "Stores answered.", ["outcome"])
 LATENCY = Histogram(
     "semcached_request_seconds",
-    "Time from decoded request to answer.",
+    "Time from the handler's start, body not yet read, to its answer.",
     ["call"],
     buckets=(0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2.5),
 )

@@ -4,6 +4,7 @@ Resumable and idempotent without a checkpoint: entries that are there with the s
 before anything is embedded, so a second run goes on where the first one ended.
 """
 
+import codecs
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from service.api.wire import decoder
 from service.cache.digests import TenantKeys
+from service.cache.ports import Budget
 from service.cache.store import Accepted
 from service.errors import SemcachedError, SettingsError
 from service.model import Record, Refused, StoreRequest
@@ -43,12 +45,15 @@ _request = decoder(StoreRequest)
 async def warm(parts: Parts, keys: TenantKeys, path: Path, *, refresh: bool) -> Summary:
     """Store every line of a file; `refresh` also those that are there already.
 
+    Of several lines that ask the same, the first counts, so that a second run changes nothing.
+
     Raises:
         SettingsError: the file can't be read.
         StoreUnavailableError: Redis went away; run it again to go on.
     """
     stored = skipped = 0
     refused: list[Refusal] = []
+    seen: dict[str, int] = {}
     try:
         file = path.open("rb")
     except OSError as error:
@@ -57,33 +62,44 @@ async def warm(parts: Parts, keys: TenantKeys, path: Path, *, refresh: bool) -> 
         for batch in _batches(file):
             accepted: dict[int, Accepted] = {}
             for number, line in batch:
-                try:
-                    one = parts.store.accept(_request(line), keys)
-                except (SemcachedError, RecursionError) as error:
-                    refused.append(Refusal(number, str(error)))
-                    continue
-                if isinstance(one, Refused):
-                    refused.append(Refusal(number, f"the policy refuses it: {one.reason}"))
+                one = _accepted(parts, keys, line)
+                if isinstance(one, str):
+                    refused.append(Refusal(number, one))
+                elif (first := seen.setdefault(_id(one), number)) != number:
+                    refused.append(Refusal(number, f"asks the same as line {first}"))
                 else:
                     accepted[number] = one
-            if not refresh:
-                there = await _there(parts, keys, accepted)
-                skipped += len(there)
-                accepted = {number: one for number, one in accepted.items() if number not in there}
-            outcomes = await parts.store.answer(list(accepted.values()), keys)
-            for number, outcome in zip(accepted, outcomes, strict=True):
-                if isinstance(outcome, SemcachedError):
-                    refused.append(Refusal(number, str(outcome)))
-                else:
-                    stored += 1
+            there = set() if refresh else await _there(parts, keys, accepted)
+            skipped += len(there)
+            new = {number: one for number, one in accepted.items() if number not in there}
+            outcomes = await parts.store.answer(list(new.values()), keys)
+            refused += [
+                Refusal(number, str(outcome))
+                for number, outcome in zip(new, outcomes, strict=True)
+                if isinstance(outcome, SemcachedError)
+            ]
+            stored += sum(not isinstance(outcome, SemcachedError) for outcome in outcomes)
             bar.update(len(batch))
     return Summary(stored, skipped, sorted(refused))
 
 
+def _accepted(parts: Parts, keys: TenantKeys, line: bytes) -> Accepted | str:
+    """A line that may be stored, or why it may not."""
+    try:
+        one = parts.store.accept(_request(line), keys)
+    except SemcachedError as error:
+        return str(error)
+    return f"the policy refuses it: {one.reason}" if isinstance(one, Refused) else one
+
+
+def _id(one: Accepted) -> str:
+    return one.query.identities[0].entry_id
+
+
 async def _there(parts: Parts, keys: TenantKeys, accepted: dict[int, Accepted]) -> set[int]:
     """The lines whose entry exists with the same answer."""
-    ids = [one.query.identities[0].entry_id for one in accepted.values()]
-    records = await parts.responses.records(keys, ids)
+    ids = [_id(one) for one in accepted.values()]
+    records = await parts.responses.records(keys, ids, Budget(parts.settings.redis_timeout_s))
     return {
         number
         for (number, one), record in zip(accepted.items(), records, strict=True)
@@ -110,7 +126,8 @@ def _count(file: BinaryIO) -> int:
 def _batches(file: BinaryIO) -> Iterator[list[tuple[int, bytes]]]:
     """Lines with their numbers from 1; blank ones are passed over."""
     batch: list[tuple[int, bytes]] = []
-    for number, line in enumerate(file, 1):
+    for number, raw in enumerate(file, 1):
+        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
         if line.strip():
             batch.append((number, line))
         if len(batch) == BATCH:

@@ -15,9 +15,10 @@ from service.cache.ports import Embedder
 from service.cache.store import Store
 from service.embedders.batching import Model, batching
 from service.embedders.local import MiniLM
-from service.errors import LayoutError
+from service.errors import LayoutError, SettingsError
 from service.settings import Settings
 from service.store.client import RedisClient, connected
+from service.store.index import cuts_off_silently, ensure_indexes, load_schema
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
 from service.store.responses import RedisResponses
@@ -59,14 +60,16 @@ class Parts:
             raise LayoutError("the layout is incomplete: run `semcached migrate up`")
         layout = await check_secret(self.redis, keys, layout, self.keyring)
         embedder = self.embedder
-        if (generation.model, generation.revision, generation.dim) != (
-            *(embedder.model, embedder.revision, embedder.dim),
-        ):
+        if generation.embedding != (embedder.model, embedder.revision, embedder.dim):
             raise LayoutError(
                 f"the index holds vectors of {generation.model} {generation.revision} ({generation.dim}), "
                 f"the embedder is {embedder.model} {embedder.revision} ({embedder.dim}): set "
                 "SEMCACHED_EMBEDDER back, or SEMCACHED_KEY_PREFIX to a fresh one"
             )
+        schema = load_schema(self.settings.schema_dir / "responses.yaml")
+        await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
+        if await cuts_off_silently(self.redis):
+            report("this Redis cuts long searches off silently: FT.CONFIG SET ON_TIMEOUT FAIL")
         self.responses.follow(layout, generation)
 
 
@@ -94,8 +97,8 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
             redis=redis,
             embedder=embedder,
             responses=responses,
-            lookup=Lookup(responses, embedder, now_ms),
-            store=Store(responses, embedder, now_ms),
+            lookup=Lookup(responses, embedder, now_ms, settings.redis_timeout_s),
+            store=Store(responses, embedder, now_ms, settings.redis_timeout_s),
         )
 
 
@@ -105,14 +108,23 @@ def now_ms() -> int:
 
 
 def secret_of(settings: Settings) -> bytes:
-    """The secret that is set, else the one generated at first use in the data folder."""
+    """The secret that is set, else the one generated at first use in the data folder.
+
+    Raises:
+        SettingsError: none is set, and the folder can't hold one.
+    """
     if settings.secret is not None:
         return settings.secret.encode()
     path = settings.data_dir / "secret"
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not path.exists():
-        _create_private(path, secrets.token_hex(SECRET_BYTES))
-    return path.read_bytes().strip()
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not path.exists():
+            _create_private(path, secrets.token_hex(SECRET_BYTES))
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(
+            f"SEMCACHED_SECRET is not set, and {path} can't hold one: {error.strerror}"
+        ) from None
 
 
 def _create_private(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ changes. Without one, every request is tenant `default`, admin, and the service 
 
 import fcntl
 import hashlib
+import ipaddress
 import logging
 import os
 import secrets
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
@@ -87,17 +89,32 @@ class Keys:
         """False: everybody is admin of the default tenant. Once true it stays so."""
         try:
             self._load()
-        except SettingsError:
-            log.exception("the keys file is broken; nobody is let in until it is mended")
+        except SettingsError as error:
+            log.error("nobody is let in until the keys file is mended: %s", error)  # noqa: TRY400 - it says all
         return self._enforced
 
-    def authenticate(self, authorization: str | None) -> Principal:
-        """Whom a request's `Authorization` header stands for.
+    def check_bind(self, host: str) -> None:
+        """Whether the service may listen there.
+
+        Raises:
+            SettingsError: without keys only loopback is served.
+        """
+        if not self.enforced and not _is_loopback(host):
+            raise SettingsError(
+                f"SEMCACHED_HOST: without keys only loopback is served, not {host}: "
+                "`semcached keys create`, or set SEMCACHED_ADMIN_KEY"
+            )
+
+    def authenticate(self, authorization: str | None, origin: str | None = None) -> Principal:
+        """Whom a request's `Authorization` header stands for; `origin` is the web page behind it, if any.
 
         Raises:
             UnauthenticatedError: keys are in force, and this is none of them.
+            ForbiddenError: a page from elsewhere calls a service that has no keys.
         """
         if not self.enforced:
+            if origin is not None and not _is_loopback(urlsplit(origin).hostname or ""):
+                raise ForbiddenError("without keys, web pages from elsewhere are not served")
             return OPEN
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key:
@@ -111,7 +128,7 @@ class Keys:
     def _load(self) -> None:
         try:
             stat = self._path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._principals, self._seen = {}, None
             return
         seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
@@ -129,8 +146,10 @@ def read_keys(path: Path) -> list[StoredKey]:
     """
     try:
         raw = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
     try:
         keys = msgspec.json.decode(raw, type=list[StoredKey])
         for key in keys:
@@ -187,6 +206,13 @@ def _edited(path: Path) -> Iterator[list[StoredKey]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _hash(key: str) -> str:

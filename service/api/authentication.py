@@ -23,7 +23,8 @@ class Authentication(AbstractAuthenticationMiddleware):
 
     async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
         """See Litestar."""
-        principal = self._keys.authenticate(connection.headers.get("authorization"))
+        headers = connection.headers
+        principal = self._keys.authenticate(headers.get("authorization"), headers.get("origin"))
         return AuthenticationResult(user=principal, auth=None)
 
 

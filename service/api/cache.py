@@ -43,19 +43,21 @@ class Items(Struct, forbid_unknown_fields=True):
 class LookupBatch(Struct, forbid_unknown_fields=True):
     """Up to 256 questions."""
 
-    items: Annotated[list[LookupRequest], Meta(min_length=1, max_length=MAX_BATCH)]
+    items: Annotated[
+        list[LookupRequest], Meta(min_length=1, max_length=MAX_BATCH, description="The questions.")
+    ]
 
 
 class StoreBatch(Struct, forbid_unknown_fields=True):
     """Up to 256 entries."""
 
-    items: Annotated[list[StoreRequest], Meta(min_length=1, max_length=MAX_BATCH)]
+    items: Annotated[list[StoreRequest], Meta(min_length=1, max_length=MAX_BATCH, description="The entries.")]
 
 
 class Failed(Struct, frozen=True, tag_field="outcome", tag="error"):
     """An item of a batch that failed by itself."""
 
-    error: Problem
+    error: Annotated[Problem, Meta(description="What the single call would have answered.")]
 
 
 _lookup_request = decoder(LookupRequest)
@@ -97,7 +99,7 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
         answers.append(None)
         try:
             questions[at] = services.lookup.question(_lookup_request(item), keys)
-        except (SemcachedError, RecursionError) as error:
+        except SemcachedError as error:
             answers[at] = Failed(problem_of(error))
     for at, answer in zip(
         questions, await services.lookup.answer(list(questions.values()), keys), strict=True
@@ -119,7 +121,11 @@ async def store(request: HttpRequest, services: NamedDependency[Services]) -> Re
     begun = perf_counter()
     keys = services.keyring.of(request.user.tenant)
     accepted = services.store.accept(_store_request(await request.body()), keys)
-    answer = accepted if isinstance(accepted, Refused) else (await services.store.answer([accepted], keys))[0]
+    answer: Stored | Refused | SemcachedError
+    if isinstance(accepted, Refused):
+        answer = accepted
+    else:
+        (answer,) = await _stored(services, [accepted], request)
     _count_store(answer)
     if isinstance(answer, SemcachedError):
         raise answer
@@ -143,10 +149,11 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
         answers.append(None)
         try:
             one = services.store.accept(_store_request(item), keys)
-        except (SemcachedError, RecursionError) as error:
+        except SemcachedError as error:
             answers[at] = Failed(problem_of(error))
         else:
             if isinstance(one, Refused):
+                _count_store(one)
                 answers[at] = one
             else:
                 accepted[at] = one

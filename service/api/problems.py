@@ -1,14 +1,21 @@
 """The one handler that turns errors into problem objects (RFC 9457)."""
 
 import logging
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
-from msgspec import UNSET, Struct, UnsetType
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from service.errors import InvalidInputError, SemcachedError, StoreUnavailableError, UnauthenticatedError
+from service.errors import (
+    InvalidInputError,
+    SemcachedError,
+    StoreFullError,
+    StoreUnavailableError,
+    UnauthenticatedError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -18,18 +25,18 @@ RETRY_AFTER_S = "1"
 class FieldError(Struct, frozen=True):
     """What is wrong with one field."""
 
-    field: str
-    message: str
+    field: Annotated[str, Meta(description="Its path, as in `messages[0].role`.")]
+    message: Annotated[str, Meta(description="What is wrong.")]
 
 
 class Problem(Struct, frozen=True, kw_only=True):
     """RFC 9457, with `errors` naming the fields."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldError] | UnsetType = UNSET
+    type: Annotated[str, Meta(description="The kind of problem, a relative URI.")]
+    title: Annotated[str, Meta(description="The kind of problem, in words.")]
+    status: Annotated[int, Meta(description="The HTTP status.")]
+    detail: Annotated[str, Meta(description="This problem, in words.")]
+    errors: Annotated[list[FieldError] | UnsetType, Meta(description="The fields that are wrong.")] = UNSET
 
 
 def problem_of(error: BaseException) -> Problem:
@@ -39,9 +46,9 @@ def problem_of(error: BaseException) -> Problem:
         return _problem(error.status, error.title, str(error), fields)
     if isinstance(error, SemcachedError):
         return _problem(error.status, error.title, str(error))
-    if isinstance(error, RecursionError):
-        fields = [FieldError("body", "is nested too deeply")]
-        return _problem(400, InvalidInputError.title, "body: is nested too deeply", fields)
+    if isinstance(error, RequestEntityTooLarge):
+        fields = [FieldError("body", "is too large")]
+        return _problem(413, "Too large", "body: is too large", fields)
     if isinstance(error, HTTPException):
         return _problem(error.status_code, _words(error), error.detail)
     log.error("unexpected error", exc_info=error)
@@ -62,7 +69,7 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Litestar's hook for every exception."""
     problem = problem_of(error)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
-    if isinstance(error, StoreUnavailableError):
+    if isinstance(error, StoreUnavailableError) and not isinstance(error, StoreFullError):
         headers["Retry-After"] = RETRY_AFTER_S
     if isinstance(error, UnauthenticatedError):
         headers["WWW-Authenticate"] = "Bearer"

@@ -17,6 +17,8 @@ from service.errors import InvalidInputError
 
 T = TypeVar("T")
 
+MAX_DEPTH = 64
+
 
 class Each:
     """A batch's answers, for /docs: `items`, each of one of these kinds."""
@@ -27,6 +29,8 @@ class Each:
 
 _AT = re.compile(r" - at `(?:key in )?\$\.?(?P<path>.*)`$")
 _NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*?)`")
+# Strings (an unfinished one to the end: linear time) and everything else that is no bracket.
+_BETWEEN_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[^\[\]{}"]+', re.DOTALL)
 _encoder = msgspec.json.Encoder()
 
 
@@ -35,6 +39,9 @@ def decoder(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
     decode = msgspec.json.Decoder(kind).decode
 
     def decoded(body: bytes | msgspec.Raw) -> T:
+        if not body:
+            raise InvalidInputError("body", "is empty")
+        _check_depth(bytes(body))
         try:
             return decode(body)
         except msgspec.ValidationError as error:
@@ -45,9 +52,20 @@ def decoder(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
     return decoded
 
 
+def _check_depth(body: bytes) -> None:
+    """Bounded before decoding, so that nothing further in ever runs out of stack."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    depth = 0
+    for bracket in _BETWEEN_BRACKETS.sub(b"", body):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise InvalidInputError("body", f"is nested deeper than {MAX_DEPTH}")
+
+
 def _invalid(message: str) -> InvalidInputError:
     at = _AT.search(message)
-    path = at["path"] if at else ""
+    path = at["path"].replace("[...]", "") if at else ""  # msgspec doesn't say which key of a map
     text = message[: at.start()] if at else message
     named = _NAMED.match(text)
     if named:

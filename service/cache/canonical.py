@@ -20,6 +20,9 @@ from service.model import IDENTIFIER_BYTES, Message, QueryFields
 Vector = NDArray[np.float32]
 """[dim], of norm 1."""
 
+Content = str | list[dict[str, Any]] | None
+"""What a message holds: text, or blocks."""
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -37,8 +40,8 @@ class Query(NamedTuple):
     """A question, ready to be looked up."""
 
     identities: tuple[Identity, ...]  # the current secret's first
-    text: str | None  # what may be embedded
-    messages: list[Message] | None  # the conversation, where there is more than the text
+    text: str | None  # what may be embedded; None: the exact tier only
+    messages: bytes | None  # the conversation as JSON, where there is more than the text
     vector: Vector | None  # given by the caller
 
 
@@ -55,18 +58,24 @@ def query(request: QueryFields, keys: TenantKeys, dim: int | None) -> Query:
     """
     _check_identifiers(request)
     system, messages = _conversation(request)
-    asked, others = _split(messages)
+    before, asked, after = _split(messages)
+    content = _unwrapped(asked.content)
+    if not content or (isinstance(content, str) and not text(content)):
+        raise InvalidInputError(
+            "prompt" if request.messages is None else "messages", "asks nothing: it is blank"
+        )
     body = _encode([_canonical(message) for message in messages])
-    history = _encode([_canonical(message) for message in others]) if others else b""
+    said, since = [_canonical(message) for message in before], [_canonical(message) for message in after]
+    history = _encode([said, since] if since else said) if said or since else b""
     parts = [request.model, system, request.prompt_version, request.attributes]
     open_parts = [request.params, request.tools, request.context]
     # The tenant is in the key of every digest; it stands here too, so that a scope says it.
     scope = _encode([keys.tenant, request.agent_type, *parts, *open_parts])
-    plain = _plain_text(asked) if messages[-1] is asked else None
+    plain = None if after else _plain_text(asked)
     return Query(
         identities=tuple(_identity(key, request, scope, body, history) for key in keys.keys),
         text=plain,
-        messages=None if len(messages) == 1 and plain is not None else messages,
+        messages=None if len(messages) == 1 and plain is not None else _encode(messages),
         vector=None if request.embedding is None else given_vector(request.embedding, dim),
     )
 
@@ -83,52 +92,48 @@ def _identity(key: DigestKey, request: QueryFields, scope: bytes, body: bytes, h
     )
 
 
-def _conversation(request: QueryFields) -> tuple[str | None, list[Message]]:
+def _conversation(request: QueryFields) -> tuple[Content, list[Message]]:
     """The system prompt and the messages; `prompt` is one user message."""
     if (request.prompt is None) == (request.messages is None):
         raise InvalidInputError("prompt", "give either `prompt` or `messages`")
     if request.prompt is not None:
-        if not text(request.prompt):
-            raise InvalidInputError("prompt", "is blank")
         return request.system, [Message(role="user", content=request.prompt)]
     messages = request.messages or []
     if messages and messages[0].role == "system":
         if request.system is not None:
             raise InvalidInputError("system", "is given twice: here and as the first message")
-        system = _plain_text(messages[0])
-        if system is None:
-            raise InvalidInputError("messages[0].content", "a system message must be text")
-        return system, messages[1:]
+        return _unwrapped(messages[0].content), messages[1:]
     return request.system, messages
 
 
-def _split(messages: list[Message]) -> tuple[Message, list[Message]]:
-    """The last user message, and all the others."""
+def _split(messages: list[Message]) -> tuple[list[Message], Message, list[Message]]:
+    """What was said before the last user message, that message, and what came after it."""
     for at in range(len(messages) - 1, -1, -1):
         if messages[at].role == "user":
-            return messages[at], messages[:at] + messages[at + 1 :]
+            return messages[:at], messages[at], messages[at + 1 :]
     raise InvalidInputError("messages", "has no user message")
 
 
 def _plain_text(message: Message) -> str | None:
-    """The text, if that is all there is to the message: one string, or one text block."""
-    content: Any = message.content
-    if isinstance(content, list) and len(content) == 1 and content[0].keys() == {"type", "text"}:
-        content = content[0]["text"] if content[0]["type"] == "text" else None
+    """The text, if that is all there is to the message."""
+    content = _unwrapped(message.content)
     bare = message.name is None and message.tool_calls is None and message.tool_call_id is None
-    return content if bare and isinstance(content, str) and text(content) else None
+    return content if bare and isinstance(content, str) else None
+
+
+def _unwrapped(content: Content) -> Content:
+    """One text block is its text; more blocks, or blocks of other kinds, are exactly what they are."""
+    if isinstance(content, list) and len(content) == 1:
+        (block,) = content
+        inner = block.get("text")
+        if block.keys() == {"type", "text"} and block["type"] == "text" and isinstance(inner, str):
+            return inner
+    return content
 
 
 def _canonical(message: Message) -> dict[str, Any]:
-    content: Any = message.content
-    if isinstance(content, list):
-        content = [
-            {**part, "text": text(part["text"])} if isinstance(part.get("text"), str) else part
-            for part in content
-        ]
-        if len(content) == 1 and content[0].keys() == {"type", "text"} and content[0]["type"] == "text":
-            content = content[0]["text"]
-    elif isinstance(content, str):
+    content = _unwrapped(message.content)
+    if isinstance(content, str):
         content = text(content)
     named = {"name": message.name, "tool_calls": message.tool_calls, "tool_call_id": message.tool_call_id}
     return {"role": message.role, "content": content} | {k: v for k, v in named.items() if v is not None}

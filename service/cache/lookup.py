@@ -5,26 +5,37 @@ served is decided in `guards.rejection`. A failing Redis or embedder makes misse
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 
 from service.cache import canonical
 from service.cache.digests import TenantKeys
-from service.cache.ports import Clock, Embedder, Responses, Search
+from service.cache.ports import Budget, Clock, Embedder, Responses, Search
 from service.cache.question import Question
 from service.errors import EmbedderError, StoreUnavailableError
 from service.model import Candidate, Hit, LookupRequest, Miss, Reason, Tier
 
-Stages = dict[str, float]
-"""ms per stage."""
+ITEM_S = 0.002
+"""What each further item of a batch adds to the time for Redis."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One batch on its way."""
+
+    keys: TenantKeys
+    budget: Budget
+    stages_ms: dict[str, float] = field(default_factory=dict)
 
 
 class Lookup:
     """Answers lookups from the stores it is given."""
 
-    def __init__(self, responses: Responses, embedder: Embedder, clock: Clock) -> None:
+    def __init__(self, responses: Responses, embedder: Embedder, clock: Clock, redis_s: float) -> None:
         self._responses = responses
         self._embedder = embedder
         self._clock = clock
+        self._redis_s = redis_s
 
     def question(self, request: LookupRequest, keys: TenantKeys) -> Question:
         """Check a request.
@@ -46,17 +57,17 @@ class Lookup:
     async def answer(self, questions: Sequence[Question], keys: TenantKeys) -> list[Hit | Miss]:
         """One answer per question, in order. Never fails: what can't be looked up is a miss."""
         begun = perf_counter()
-        stages: Stages = {}
+        run = Run(keys, Budget(self._redis_s + ITEM_S * len(questions[1:])))
         try:
-            await self._exact(questions, keys, stages)
-            await self._semantic([q for q in questions if q.served is None], keys, stages)
+            await self._exact(questions, run)
+            await self._semantic([q for q in questions if q.served is None], run)
         except StoreUnavailableError:
             for question in questions:
                 question.reason = Reason.DEGRADED
         generation, now, latency_ms = self._responses.generation, self._clock(), _ms_since(begun)
-        return [question.answer(generation, now, stages, latency_ms) for question in questions]
+        return [question.answer(generation, now, run.stages_ms, latency_ms) for question in questions]
 
-    async def _exact(self, questions: Sequence[Question], keys: TenantKeys, stages: Stages) -> None:
+    async def _exact(self, questions: Sequence[Question], run: Run) -> None:
         begun = perf_counter()
         wanted = [
             (question, identity)
@@ -64,33 +75,35 @@ class Lookup:
             if Tier.EXACT in question.tiers
             for identity in question.query.identities
         ]
-        records = await self._responses.records(keys, [identity.entry_id for _, identity in wanted])
+        ids = [identity.entry_id for _, identity in wanted]
+        records = await self._responses.records(run.keys, ids, run.budget)
         now = self._clock()
         for (question, identity), record in zip(wanted, records, strict=True):
             question.judge(Candidate(identity.entry_id, 1.0), record, now, Tier.EXACT)
-        stages["exact"] = _ms_since(begun)
+        run.stages_ms["exact"] = _ms_since(begun)
 
-    async def _semantic(self, questions: Sequence[Question], keys: TenantKeys, stages: Stages) -> None:
+    async def _semantic(self, questions: Sequence[Question], run: Run) -> None:
         asked = [question for question in questions if Tier.SEMANTIC in question.tiers]
-        await self._embed(asked, stages)
+        await self._embed(asked, run)
         asked = [question for question in asked if question.vector is not None]
-        await self._search(asked, keys, stages, exhaustive=False)
-        await self._search([q for q in asked if q.hidden], keys, stages, exhaustive=True)
+        await self._search(asked, run, exhaustive=False)
+        await self._search([q for q in asked if q.hidden], run, exhaustive=True)
         for question in asked:
             question.explain_miss()
 
-    async def _embed(self, questions: Sequence[Question], stages: Stages) -> None:
+    async def _embed(self, questions: Sequence[Question], run: Run) -> None:
         begun = perf_counter()
         texts: list[tuple[Question, str]] = []
         for question in questions:
             text = question.query.text
-            if question.vector is not None:
-                continue
-            question.rule = "not_plain_text" if text is None else self._embedder.unfit(text)
-            if text is None or question.rule is not None:
-                question.reason = Reason.POLICY
-            else:
-                texts.append((question, text))
+            if text is None:  # also with a vector: it can't speak for an image
+                question.reason, question.rule, question.vector = Reason.POLICY, "not_plain_text", None
+            elif question.vector is None:
+                question.rule = self._embedder.unfit(text)
+                if question.rule is None:
+                    texts.append((question, text))
+                else:
+                    question.reason = Reason.POLICY
         if not texts:
             return
         try:
@@ -101,28 +114,23 @@ class Lookup:
         else:
             for (question, _), vector in zip(texts, vectors, strict=True):
                 question.vector = vector
-        stages["embed"] = _ms_since(begun)
+        run.stages_ms["embed"] = _ms_since(begun)
 
-    async def _search(
-        self, questions: Sequence[Question], keys: TenantKeys, stages: Stages, *, exhaustive: bool
-    ) -> None:
+    async def _search(self, questions: Sequence[Question], run: Run, *, exhaustive: bool) -> None:
         begun = perf_counter()
         live_at = self._clock() if exhaustive else None
-        searches = [
-            Search(question.query.identities, question.vector, live_at)
-            for question in questions
-            if question.vector is not None
-        ]
+        searches = [Search(q.query.identities, q.vector, live_at) for q in questions if q.vector is not None]
         if not searches:
             return
-        found = await self._responses.nearest(keys, searches)
+        found = await self._responses.nearest(run.keys, searches, run.budget)
         candidates = [(q, candidate) for q, page in zip(questions, found, strict=True) for candidate in page]
         wanted = dict.fromkeys(c.entry_id for q, c in candidates if c.similarity >= q.threshold)
-        records = dict(zip(wanted, await self._responses.records(keys, list(wanted)), strict=True))
+        read = await self._responses.records(run.keys, list(wanted), run.budget)
+        records = dict(zip(wanted, read, strict=True))
         now = self._clock()
         for question, candidate in candidates:
             question.judge(candidate, records.get(candidate.entry_id), now, Tier.SEMANTIC)
-        stages["exhaustive" if exhaustive else "semantic"] = _ms_since(begun)
+        run.stages_ms["exhaustive" if exhaustive else "semantic"] = _ms_since(begun)
 
 
 def _ms_since(begun: float) -> float:

@@ -15,6 +15,15 @@ Clock = Callable[[], int]
 """Wall time in ms since 1970."""
 
 
+class Budget:
+    """How long a request may still wait for Redis, over all its round trips."""
+
+    __slots__ = ("left_s",)
+
+    def __init__(self, seconds: float) -> None:
+        self.left_s = seconds
+
+
 class Search(NamedTuple):
     """One KNN inside a scope.
 
@@ -38,11 +47,15 @@ class Tags(NamedTuple):
 
 
 class NewEntry(NamedTuple):
-    """A record with its index document; without a vector only the exact tier serves it."""
+    """A record with its index document; without a vector only the exact tier serves it.
+
+    `superseded` are ids of the same question under a previous secret: their entries go.
+    """
 
     record: Record
     tags: Tags
     vector: Vector | None
+    superseded: tuple[str, ...]
 
 
 class Responses(Protocol):
@@ -52,21 +65,27 @@ class Responses(Protocol):
     def generation(self) -> Generation | None:
         """What the semantic tier runs on; None until Redis was reached."""
 
-    async def records(self, keys: TenantKeys, entry_ids: Sequence[str]) -> list[Record | None]:
+    async def records(
+        self, keys: TenantKeys, entry_ids: Sequence[str], budget: Budget
+    ) -> list[Record | None]:
         """Records in order; None for what is absent, expired or not believed.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time.
         """
 
-    async def nearest(self, keys: TenantKeys, searches: Sequence[Search]) -> list[list[Candidate]]:
+    async def nearest(
+        self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
+    ) -> list[list[Candidate]]:
         """Candidates of each search, nearest first.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time.
         """
 
-    async def put(self, keys: TenantKeys, entries: Sequence[NewEntry]) -> list[SemcachedError | None]:
+    async def put(
+        self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
+    ) -> list[SemcachedError | None]:
         """Write entries, each whole or not at all; the error of each that wasn't written.
 
         Raises:
@@ -85,7 +104,7 @@ class Embedder(Protocol):
         """Why a text can't be told apart by its vector (`too_long`, …); None: it can."""
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """[n, dim], each row of norm 1.
+        """[n, dim], each row of norm 1. A call with few texts doesn't wait for one with many.
 
         Raises:
             EmbedderError: it is away, slow, or answered no embeddings.

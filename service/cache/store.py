@@ -9,9 +9,12 @@ from msgspec import UNSET
 from service.cache import canonical
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
-from service.cache.ports import Clock, Embedder, NewEntry, Responses, Tags
+from service.cache.ports import Budget, Clock, Embedder, NewEntry, Responses, Tags
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
 from service.model import DEFAULT_TTL_S, Generation, Record, Refused, Stored, StoreRequest, Tier
+
+ITEM_S = 0.008
+"""What each further item of a batch adds to the time for Redis: inserting into a graph is slow."""
 
 _json = msgspec.json.Encoder().encode
 
@@ -27,10 +30,11 @@ class Accepted(NamedTuple):
 class Store:
     """Stores entries."""
 
-    def __init__(self, responses: Responses, embedder: Embedder, clock: Clock) -> None:
+    def __init__(self, responses: Responses, embedder: Embedder, clock: Clock, redis_s: float) -> None:
         self._responses = responses
         self._embedder = embedder
         self._clock = clock
+        self._redis_s = redis_s
 
     def accept(self, request: StoreRequest, keys: TenantKeys) -> Accepted | Refused:
         """Check a request and ask the policy.
@@ -46,12 +50,10 @@ class Store:
         query = canonical.query(request, keys, None if generation is None else generation.dim)
         if answer is None or (isinstance(answer, str) and not answer.strip()):
             return Refused(stored=False, reason="min_chars")
-        if query.vector is not None:
-            exact_only = None
-        elif query.text is None:
-            exact_only = "not_plain_text"
+        if query.text is None:  # also with a vector: it can't speak for an image
+            exact_only: str | None = "not_plain_text"
         else:
-            exact_only = self._embedder.unfit(query.text)
+            exact_only = None if query.vector is not None else self._embedder.unfit(query.text)
         return Accepted(request, query, exact_only)
 
     async def answer(self, accepted: Sequence[Accepted], keys: TenantKeys) -> list[Stored | SemcachedError]:
@@ -65,21 +67,35 @@ class Store:
         generation = self._responses.generation
         if generation is None:
             raise StoreUnavailableError("Redis has not been reached yet")
+        budget = Budget(self._redis_s + ITEM_S * len(accepted[1:]))
+        before = await self._before(accepted, keys, budget)
         outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
         entries: dict[int, NewEntry] = {}
         for at, vector in enumerate(await self._vectors(accepted)):
             if isinstance(vector, EmbedderError):
                 outcomes[at] = vector
             else:
-                entries[at] = _entry(accepted[at], vector, keys, generation, self._clock())
-        errors = await self._responses.put(keys, list(entries.values()))
+                entry = _entry(accepted[at], vector, keys, generation, self._clock())
+                entries[at] = _extended(entry, before[at])
+        errors = await self._responses.put(keys, list(entries.values()), budget)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
             outcomes[at] = error or _receipt(accepted[at], entry.record)
         return [outcome for outcome in outcomes if outcome is not None]
 
+    async def _before(
+        self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
+    ) -> list[Record | None]:
+        """The live entries that the new ones take the place of."""
+        ids = [one.query.identities[0].entry_id for one in accepted]
+        records = await self._responses.records(keys, ids, budget)
+        now = self._clock()
+        return [None if one is None or (one.expires_at or now + 1) <= now else one for one in records]
+
     async def _vectors(self, accepted: Sequence[Accepted]) -> list[Vector | EmbedderError | None]:
         """Given, computed, or None for what the exact tier alone will serve."""
-        vectors: list[Vector | EmbedderError | None] = [one.query.vector for one in accepted]
+        vectors: list[Vector | EmbedderError | None] = [
+            None if one.exact_only else one.query.vector for one in accepted
+        ]
         texts = {
             at: one.query.text
             for at, one in enumerate(accepted)
@@ -98,7 +114,11 @@ class Store:
 
 
 def _entry(
-    one: Accepted, vector: Vector | None, keys: TenantKeys, generation: Generation, now: int
+    one: Accepted,
+    vector: Vector | None,
+    keys: TenantKeys,
+    generation: Generation,
+    now: int,
 ) -> NewEntry:
     request, identity, key = one.request, one.query.identities[0], keys.current
     ttl_s = DEFAULT_TTL_S if request.ttl_s is UNSET else request.ttl_s
@@ -119,9 +139,9 @@ def _entry(
         sources=list(dict.fromkeys(request.sources)),
         tags=list(dict.fromkeys(request.tags)),
         usage=request.usage,
-        embedding=None if vector is None else (generation.model, generation.revision, generation.dim),
+        embedding=None if vector is None else generation.embedding,
         stored_at=now,
-        expires_at=None if ttl_s is None else now + ttl_s * 1000,
+        expires_at=None if ttl_s is None else now + round(ttl_s * 1000),
     )
     tags = Tags(
         identity=identity,
@@ -132,7 +152,16 @@ def _entry(
         sources=[key.digest("source", source.encode()) for source in record.sources],
         tags=[key.digest("tag", tag.encode()) for tag in record.tags],
     )
-    return NewEntry(record, tags, vector)
+    return NewEntry(record, tags, vector, tuple(other.entry_id for other in one.query.identities[1:]))
+
+
+def _extended(entry: NewEntry, before: Record | None) -> NewEntry:
+    """The same answer stored again extends its life, never shortens it."""
+    record = entry.record
+    if before is None or before.response != record.response or record.expires_at is None:
+        return entry
+    end = None if before.expires_at is None else max(record.expires_at, before.expires_at)
+    return entry._replace(record=msgspec.structs.replace(record, expires_at=end))
 
 
 def _receipt(one: Accepted, record: Record) -> Stored:
@@ -150,5 +179,5 @@ def _checked_json(raw: msgspec.Raw) -> object:
     """The answer, decoded once to see that it is whole; msgspec skips over a Raw without looking inside."""
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError("response", f"is no JSON: {error}") from None

@@ -1,10 +1,11 @@
 """Joins texts of concurrent requests into runs of the model, off the event loop; equal texts run once."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from service.telemetry import EMBED_BATCH, EMBEDDED
 Row = NDArray[np.float32]
 
 BATCH = 16  # more gains nothing on few cores, and the first of a batch waits for the last
+PATIENCE_S = 5.0
+TEXT_PATIENCE_S = 0.2  # for each text of a call; the longest takes 0.05 s on a slow core
 RUN_CHARS = 2048  # of all texts, padded to the longest: 16 long texts in one run are slower than one by one
 
 
@@ -30,6 +33,14 @@ class Model(Protocol):
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
 
+class Waiting(NamedTuple):
+    """A text that waits for its run."""
+
+    text: str
+    crowd: int  # how many texts its call has
+    row: asyncio.Future[Row]
+
+
 class BatchingEmbedder:
     """Fulfils `cache.ports.Embedder` on top of a blocking model.
 
@@ -37,10 +48,11 @@ class BatchingEmbedder:
     cancelled harms nobody: the run goes on for the others.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, patience_s: float = PATIENCE_S) -> None:
         self._model = model
-        self._waiting: dict[str, asyncio.Future[Row]] = {}
-        self._running: dict[str, asyncio.Future[Row]] = {}
+        self._patience_s = patience_s
+        self._waiting: dict[str, Waiting] = {}
+        self._running: dict[str, Waiting] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self._task: asyncio.Task[None] | None = None
         self.model, self.revision, self.dim = model.model, model.revision, model.dim
@@ -53,21 +65,32 @@ class BatchingEmbedder:
         """See `cache.ports.Embedder`."""
         if not texts:
             return np.empty((0, self.dim), np.float32)
-        futures = [self._future(text) for text in texts]
+        rows = [self._row(text, len(texts)) for text in texts]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
-        rows = await asyncio.gather(*(asyncio.shield(future) for future in futures))
-        return np.stack(rows)
+        try:
+            async with asyncio.timeout(self._patience_s + TEXT_PATIENCE_S * len(texts)):
+                return np.stack(await asyncio.gather(*(asyncio.shield(row) for row in rows)))
+        except TimeoutError:
+            raise EmbedderError("the model is busy or hangs") from None
 
-    def _future(self, text: str) -> asyncio.Future[Row]:
-        future = self._running.get(text) or self._waiting.get(text)
-        if future is None:
-            future = self._waiting[text] = asyncio.get_running_loop().create_future()
-        return future
+    def _row(self, text: str, crowd: int) -> asyncio.Future[Row]:
+        known = self._running.get(text) or self._waiting.get(text)
+        if known is None:
+            row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
+            known = self._waiting[text] = Waiting(text, crowd, row)
+        elif text in self._waiting and crowd < known.crowd:
+            self._waiting[text] = known._replace(crowd=crowd)
+        return known.row
 
     async def _work(self) -> None:
-        while self._waiting:
-            chosen = _like_the_first(list(self._waiting))
+        for turn in itertools.count():
+            if not self._waiting:
+                return
+            # Calls with few texts go first, but every other run is for the text that waits longest.
+            waiting = list(self._waiting.values())
+            first = waiting[0] if turn % 2 else min(waiting, key=lambda one: one.crowd)
+            chosen = _alike(first.text, [one.text for one in waiting])
             self._running = {text: self._waiting.pop(text) for text in chosen}
             await self._run(chosen)
             self._running = {}
@@ -85,12 +108,12 @@ class BatchingEmbedder:
                 error if isinstance(error, EmbedderError) else EmbedderError(f"the model failed: {error}")
             )
             for text in texts:
-                future = self._running[text]
+                future = self._running[text].row
                 future.set_exception(failure)
                 future.exception()  # seen, in case every caller is gone
             return
         for text, row in zip(texts, rows, strict=True):
-            self._running[text].set_result(row)
+            self._running[text].row.set_result(row)
 
     async def close(self) -> None:
         """Let the run that is on end."""
@@ -99,15 +122,15 @@ class BatchingEmbedder:
         self._executor.shutdown()
 
 
-def _like_the_first(waiting: list[str]) -> list[str]:
-    """The text that waits longest, and those near to it in size: padding is work."""
-    first = waiting[0]
+def _alike(first: str, waiting: Sequence[str]) -> list[str]:
+    """`first`, and those near to it in size: padding is work."""
     chosen, longest = [first], len(first)
-    for text in sorted(waiting[1:], key=lambda text: abs(len(text) - len(first))):
+    for text in sorted(waiting, key=lambda text: abs(len(text) - len(first))):
         longest = max(longest, len(text))
         if len(chosen) == BATCH or longest * (len(chosen) + 1) > RUN_CHARS:
             break
-        chosen.append(text)
+        if text != first:
+            chosen.append(text)
     return chosen
 
 

@@ -18,7 +18,7 @@ from service.errors import EmbedderError, StartupError
 MODEL = "all-MiniLM-L6-v2-int8"
 DIM = 384
 WINDOW = 256  # word pieces with both ends; the model's card
-MAX_CHARS = 20 * WINDOW  # beyond, no need to count
+MAX_CHARS = 10 * WINDOW  # beyond, no need to count: pieces of prose have five
 _CLS, _SEP, _UNK = 101, 102, 100
 
 

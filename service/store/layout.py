@@ -6,9 +6,10 @@ import msgspec
 from msgspec import Struct
 
 from service.cache.digests import Keyring
+from service.cache.ports import Budget
 from service.errors import LayoutError, SecretMismatchError
 from service.model import Generation
-from service.store.client import RedisClient
+from service.store.client import RedisClient, refusal
 from service.store.keys import Keys
 
 LAYOUT_VERSION: Literal[1] = 1
@@ -30,7 +31,8 @@ async def read_layout(redis: RedisClient, keys: Keys) -> Layout | None:
     Raises:
         LayoutError: another version wrote it.
     """
-    return _decoded(await redis.call("GET", keys.meta("layout")), Layout)
+    (raw,) = await redis.run([("GET", keys.meta("layout"))])
+    return _decoded(raw, Layout)
 
 
 async def create_layout(redis: RedisClient, keys: Keys, partitions: int, keyring: Keyring) -> None:
@@ -58,13 +60,14 @@ async def check_secret(redis: RedisClient, keys: Keys, layout: Layout, keyring: 
     return moved
 
 
-async def read_generation(redis: RedisClient, keys: Keys) -> Generation | None:
+async def read_generation(redis: RedisClient, keys: Keys, budget: Budget | None = None) -> Generation | None:
     """None before the first migration.
 
     Raises:
         LayoutError: another version wrote it.
     """
-    return _decoded(await redis.call("GET", keys.meta("responses:generation")), Generation)
+    (raw,) = await redis.run([("GET", keys.meta("responses:generation"))], budget)
+    return _decoded(raw, Generation)
 
 
 async def publish_generation(redis: RedisClient, keys: Keys, generation: Generation) -> None:
@@ -72,9 +75,11 @@ async def publish_generation(redis: RedisClient, keys: Keys, generation: Generat
     await redis.call("SET", keys.meta("responses:generation"), msgspec.json.encode(generation))
 
 
-def _decoded(raw: bytes | None, kind: type[T]) -> T | None:
+def _decoded(raw: bytes | Exception | None, kind: type[T]) -> T | None:
     if raw is None:
         return None
+    if isinstance(raw, Exception):
+        raise refusal(raw)
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.DecodeError as error:

@@ -13,7 +13,6 @@ from service.model import Record
 from service.telemetry import RECORDS_REFUSED
 
 VERSION = b"\x01"
-MAX_BYTES = 32 * 1024 * 1024
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
@@ -38,7 +37,7 @@ def unseal(blob: bytes | None, entry_id: str, keys: TenantKeys) -> Record | None
 
 def _opened(blob: bytes, entry_id: str, keys: TenantKeys) -> Record | str:
     """The record, or the word for what is wrong with it."""
-    if blob[:1] != VERSION or len(blob) > MAX_BYTES:
+    if blob[:1] != VERSION:
         return "form"
     mac, body = blob[1 : 1 + MAC_BYTES], blob[1 + MAC_BYTES :]
     key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(VERSION + body))), None)

@@ -6,10 +6,10 @@ from typing import Any
 
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys, partition_of
-from service.cache.ports import NewEntry, Search
+from service.cache.ports import Budget, NewEntry, Search
 from service.errors import SemcachedError, StoreUnavailableError
 from service.model import Candidate, Generation, Record
-from service.store.client import Command, RedisClient, RedisRefusedError, refusal
+from service.store.client import Command, IndexMissingError, RedisClient, RedisRefusedError, refusal
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
@@ -17,11 +17,11 @@ from service.store.records import seal, unseal
 PAGE = 10
 EXHAUSTIVE_PAGE = 50
 NO_END_MS = 2**53
+TAGS = ("tenant", "agent_type", "scope", "history")
+"""The tags that searches filter by."""
+RELOAD_S = 1.0
 # RediSearch's own limit per query, within ours per request: a late answer would be thrown away.
 SEARCH_TIMEOUT_MS = 200
-# What one item more may take on a busy machine; inserting into the graph is the slow one.
-SEARCH_PATIENCE_S = 0.005
-PUT_PATIENCE_S = 0.02
 
 
 def similarity(distance: float) -> float:
@@ -47,40 +47,47 @@ class RedisResponses:
         """Start serving from a layout that was found fitting."""
         self._layout, self._generation = layout, generation
 
-    async def records(self, keys: TenantKeys, entry_ids: Sequence[str]) -> list[Record | None]:
+    def leave(self) -> None:
+        """Stop serving: what is there doesn't fit, or isn't there any more."""
+        self._generation = None
+
+    async def records(
+        self, keys: TenantKeys, entry_ids: Sequence[str], budget: Budget
+    ) -> list[Record | None]:
         """See `cache.ports.Responses`."""
         partition = self._partition(keys)
         commands: list[Command] = [("GET", self._keys.record(partition, one)) for one in entry_ids]
-        replies = await self._redis.run(commands, patience_s=len(commands) * 0.001)
+        replies = await self._redis.run(commands, budget)
         return [
-            None if isinstance(reply, Exception) else unseal(reply, entry_id, keys)
-            for entry_id, reply in zip(entry_ids, replies, strict=True)
+            unseal(_value(reply), entry_id, keys) for entry_id, reply in zip(entry_ids, replies, strict=True)
         ]
 
-    async def nearest(self, keys: TenantKeys, searches: Sequence[Search]) -> list[list[Candidate]]:
+    async def nearest(
+        self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
+    ) -> list[list[Candidate]]:
         """See `cache.ports.Responses`."""
         try:
-            return await self._nearest(keys, searches)
-        except RedisRefusedError:
-            if not await self._reloaded():
+            return await self._nearest(keys, searches, budget)
+        except RedisRefusedError as error:
+            if not await self._moved(error, budget):
                 raise
-            return await self._nearest(keys, searches)
+            return await self._nearest(keys, searches, budget)
 
-    async def _nearest(self, keys: TenantKeys, searches: Sequence[Search]) -> list[list[Candidate]]:
+    async def _nearest(
+        self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
+    ) -> list[list[Candidate]]:
         index = self._keys.index(self._partition(keys), self._current())
-        commands = [_search_command(index, search) for search in searches]
-        replies = await self._redis.run(commands, patience_s=len(commands) * SEARCH_PATIENCE_S)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise refusal(reply)
-        return [_candidates(reply) for reply in replies]
+        replies = await self._redis.run([_search_command(index, search) for search in searches], budget)
+        return [_candidates(_value(reply)) for reply in replies]
 
-    async def put(self, keys: TenantKeys, entries: Sequence[NewEntry]) -> list[SemcachedError | None]:
+    async def put(
+        self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
+    ) -> list[SemcachedError | None]:
         """See `cache.ports.Responses`. Each entry is a transaction of its own."""
         partition, generation = self._partition(keys), self._current()
         transactions = [self._transaction(partition, generation, entry, keys) for entry in entries]
         commands = [command for transaction in transactions for command in transaction]
-        replies = iter(await self._redis.run(commands, patience_s=len(entries) * PUT_PATIENCE_S))
+        replies = iter(await self._redis.run(commands, budget))
         return [_outcome(list(islice(replies, len(transaction)))) for transaction in transactions]
 
     def _transaction(
@@ -94,11 +101,15 @@ class RedisResponses:
         return [
             ("MULTI",),
             ("SET", record_key, seal(record, keys.current), *(() if end is None else ("PXAT", end))),
-            ("UNLINK", document),
+            ("UNLINK", document, *(key for old in entry.superseded for key in self._both(partition, old))),
             ("HSET", document, *_document(entry)),
             *([] if end is None else [("PEXPIREAT", document, end)]),
             ("EXEC",),
         ]
+
+    def _both(self, partition: int, entry_id: str) -> tuple[str, str]:
+        record = self._keys.record(partition, entry_id)
+        return record, self._keys.document(partition, self._current(), entry_id)
 
     async def usable(self) -> None:
         """Search the index for nothing.
@@ -106,24 +117,29 @@ class RedisResponses:
         Raises:
             StoreUnavailableError: says what is wrong.
         """
-        if self._layout is None:
-            raise StoreUnavailableError("Redis has not been reached yet")
-        indexes = [self._keys.index(one, self._current()) for one in range(self._layout.partitions)]
-        for reply in await self._redis.run([("FT.SEARCH", one, "*", "LIMIT", 0, 0) for one in indexes]):
-            if isinstance(reply, Exception):
-                raise refusal(reply)
+        generation, partitions = self._current(), self._layout.partitions if self._layout else 0
+        indexes = [self._keys.index(one, generation) for one in range(partitions)]
+        try:
+            for reply in await self._redis.run([("FT.SEARCH", one, "*", "LIMIT", 0, 0) for one in indexes]):
+                _value(reply)
+        except RedisRefusedError as error:
+            if not await self._moved(error, Budget(RELOAD_S)):
+                raise
 
-    async def _reloaded(self) -> bool:
-        """Whether a migration has published another generation that fits our embedder's vectors.
+    async def _moved(self, error: RedisRefusedError, budget: Budget) -> bool:
+        """Whether a migration has published another generation for our embedder's vectors; it is followed.
 
-        Where none is left, or it is another model's, we serve no longer: whoever attached us has to look.
+        Where there is none any more, it is another model's, or the index is gone, we stop serving: whoever
+        attached us has to look.
         """
         before = self._current()
-        now = await read_generation(self._redis, self._keys)
-        if now is None or (now.model, now.revision, now.dim) != (before.model, before.revision, before.dim):
-            now = None
-        self._generation = now
-        return now is not None and now != before
+        now = await read_generation(self._redis, self._keys, budget)
+        if now is not None and now != before and now.embedding == before.embedding:
+            self._generation = now
+            return True
+        if now != before or isinstance(error, IndexMissingError):
+            self.leave()
+        return False
 
     def _current(self) -> Generation:
         if self._generation is None:
@@ -156,6 +172,15 @@ def _search_command(index: str, search: Search) -> Command:
         *("FT.SEARCH", index, query, "PARAMS", len(named), *named),
         *("RETURN", 1, "distance", "LIMIT", 0, page, "TIMEOUT", SEARCH_TIMEOUT_MS, "DIALECT", 2),
     )
+
+
+def _value(reply: Any) -> Any:
+    """A reply's value. A key of another type is a poisoned entry, which is none."""
+    if isinstance(reply, Exception):
+        if str(reply).startswith("WRONGTYPE"):
+            return None
+        raise refusal(reply)
+    return reply
 
 
 def _any_of(field: str, digests: Sequence[str], params: dict[str, str | bytes | int]) -> str:

@@ -5,7 +5,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.processes import SEMCACHED, command, environment, served
+from bench.processes import SEMCACHED, command, environment, served
 
 LINES = [
     {"agent_type": "faq", "prompt": f"How do I do thing {n}?", "response": f"Like {n}"} for n in range(300)

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes import Served, command, free_port, gone, redis_servers, served
+from bench.processes import Served, command, free_port, gone, redis_servers, served
 
 LOOKUP, STORE = "/v1/cache/lookup", "/v1/cache/store"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import served
+from bench.processes import served
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"```console\n\$ (.*?)\n(\{.*?)\n```", README, re.DOTALL)

@@ -12,6 +12,7 @@ from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.model import Decision, Hit, Miss, Reason, Tier
 from service.store import responses
+from service.store.index import _create_command, load_schema
 from service.store.responses import similarity
 from service.wiring import Parts
 from tests.helpers import accepted, asked, keep, look, vector
@@ -238,10 +239,8 @@ async def test_the_index_is_followed_when_it_moves(parts: Parts, keys: TenantKey
     name = f"{prefix}:{{0}}:responses:index:"
     generation = redis.get(f"{prefix}:{{meta}}:responses:generation")
     assert isinstance(generation, bytes)
-    from service.store.index import create_command, load_schema  # noqa: PLC0415 - only here
-
     schema = load_schema(parts.settings.schema_dir / "responses.yaml")
-    redis.execute_command(*create_command(schema, name + "2", f"{prefix}:{{0}}:responses:document:1:"))
+    redis.execute_command(*_create_command(schema, name + "2", f"{prefix}:{{0}}:responses:document:1:"))
     moved = msgspec.json.encode(msgspec.json.decode(generation) | {"number": 2, "index": "2"})
     redis.set(f"{prefix}:{{meta}}:responses:generation", moved)
     redis.execute_command("FT.DROPINDEX", name + "1")
@@ -251,7 +250,7 @@ async def test_the_index_is_followed_when_it_moves(parts: Parts, keys: TenantKey
     other_model = msgspec.json.encode(msgspec.json.decode(moved) | {"index": "3", "model": "another"})
     redis.set(f"{prefix}:{{meta}}:responses:generation", other_model)
     redis.execute_command("FT.DROPINDEX", name + "2")
-    redis.execute_command(*create_command(schema, name + "3", f"{prefix}:{{0}}:responses:document:1:"))
+    redis.execute_command(*_create_command(schema, name + "3", f"{prefix}:{{0}}:responses:document:1:"))
     lost = await look(parts, keys, prompt="q", embedding=vector(1), **SEMANTIC)
     assert isinstance(lost, Miss)
     assert lost.reason is Reason.DEGRADED  # vectors of two models are never compared

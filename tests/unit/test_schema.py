@@ -6,18 +6,39 @@ import pytest
 import yaml
 
 from service.errors import LayoutError
+from service.model import Generation
 from service.settings import Settings
-from service.store.index import create_command, load_schema, vector_dim
+from service.store.index import _create_command, check_schema, load_schema
 
+GENERATION = Generation(
+    number=1, index="1", space="1", model="m", revision="r", dim=384, datatype="float32", threshold=0.9
+)
 SHIPPED = Settings().schema_dir / "responses.yaml"
 
 
 def test_the_shipped_schema() -> None:
     schema = load_schema(SHIPPED)
-    assert vector_dim(schema) == 384
-    command = create_command(schema, "name", "prefix:")
+    check_schema(schema, GENERATION)
+    command = _create_command(schema, "name", "prefix:")
     assert command[:7] == ("FT.CREATE", "name", "ON", "HASH", "PREFIX", 1, "prefix:")
     assert command.count("CASESENSITIVE") == 9
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("dims: 384", "dims: 385", "dims"),
+        ("datatype: float32", "datatype: float16", "datatype"),
+        ("distance_metric: cosine", "distance_metric: l2", "distance_metric"),
+        ("{name: scope, type: tag, attrs: {case_sensitive: true}}", "{name: scope, type: tag}", "scope"),
+        ("- {name: history, type: tag, attrs: {case_sensitive: true}}", "", "history"),
+    ],
+)
+def test_a_schema_that_lookups_cannot_use_is_refused(tmp_path: Path, old: str, new: str, named: str) -> None:
+    path = tmp_path / "responses.yaml"
+    path.write_text(SHIPPED.read_text().replace(old, new))
+    with pytest.raises(LayoutError, match=named):
+        check_schema(load_schema(path), GENERATION)
 
 
 @pytest.mark.parametrize(
