@@ -16,7 +16,7 @@ from service.cache.store import Store
 from service.embedders.batching import Model, batching
 from service.embedders.local import MiniLM
 from service.errors import LayoutError, SettingsError
-from service.settings import Settings
+from service.settings import SHORTEST_SECRET, Settings
 from service.store.client import RedisClient, connected
 from service.store.index import cuts_off_silently, ensure_indexes, load_schema
 from service.store.keys import Keys
@@ -120,11 +120,14 @@ def secret_of(settings: Settings) -> bytes:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
             _create_private(path, secrets.token_hex(SECRET_BYTES))
-        return path.read_bytes().strip()
+        secret = path.read_bytes().strip()
     except OSError as error:
         raise SettingsError(
             f"SEMCACHED_SECRET is not set, and {path} can't hold one: {error.strerror}"
         ) from None
+    if len(secret) < SHORTEST_SECRET:
+        raise SettingsError(f"{path} must hold {SHORTEST_SECRET} bytes or more")
+    return secret
 
 
 def _create_private(path: Path, text: str) -> None:

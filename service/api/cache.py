@@ -12,7 +12,7 @@ from service.api.auth import Principal, Role
 from service.api.authentication import needs
 from service.api.problems import Problem, problem_of
 from service.api.services import Services
-from service.api.wire import Each, decoder, documented, encoded
+from service.api.wire import MAX_DEPTH, Each, decoder, documented, encoded
 from service.cache.question import Question
 from service.cache.store import Accepted
 from service.errors import SemcachedError, StoreUnavailableError
@@ -62,7 +62,7 @@ class Failed(Struct, frozen=True, tag_field="outcome", tag="error"):
 
 _lookup_request = decoder(LookupRequest)
 _store_request = decoder(StoreRequest)
-_items = decoder(Items)
+_items = decoder(Items, max_depth=MAX_DEPTH + 2)
 
 
 @post(

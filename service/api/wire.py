@@ -34,14 +34,14 @@ _BETWEEN_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)|[^\[\]{}"]+', re.DOT
 _encoder = msgspec.json.Encoder()
 
 
-def decoder(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
+def decoder(kind: type[T], max_depth: int = MAX_DEPTH) -> Callable[[bytes | msgspec.Raw], T]:
     """A function from JSON to `kind` that raises InvalidInputError naming the field."""
     decode = msgspec.json.Decoder(kind).decode
 
     def decoded(body: bytes | msgspec.Raw) -> T:
         if not body:
             raise InvalidInputError("body", "is empty")
-        _check_depth(bytes(body))
+        _check_depth(bytes(body), max_depth)
         try:
             return decode(body)
         except msgspec.ValidationError as error:
@@ -52,15 +52,15 @@ def decoder(kind: type[T]) -> Callable[[bytes | msgspec.Raw], T]:
     return decoded
 
 
-def _check_depth(body: bytes) -> None:
+def _check_depth(body: bytes, max_depth: int) -> None:
     """Bounded before decoding, so that nothing further in ever runs out of stack."""
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+    if body.count(b"[") + body.count(b"{") <= max_depth:
         return
     depth = 0
     for bracket in _BETWEEN_BRACKETS.sub(b"", body):
         depth += 1 if bracket in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise InvalidInputError("body", f"is nested deeper than {MAX_DEPTH}")
+        if depth > max_depth:
+            raise InvalidInputError("body", f"is nested deeper than {max_depth}")
 
 
 def _invalid(message: str) -> InvalidInputError:

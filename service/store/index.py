@@ -14,6 +14,7 @@ from service.store.keys import Keys
 from service.store.responses import TAGS
 
 CREATE_S = 5.0
+LIST_INDEXES = "FT._LIST"
 
 
 def load_schema(path: Path) -> IndexSchema:
@@ -81,7 +82,7 @@ async def check_search(redis: RedisClient) -> None:
         LayoutError: it can't.
     """
     try:
-        await redis.call("FT._LIST")
+        await redis.call(LIST_INDEXES)
     except RedisRefusedError as error:
         if "unknown command" not in str(error).lower():
             raise

@@ -45,6 +45,15 @@ def test_warm_twice_and_with_wrong_lines(tmp_path: Path) -> None:
         assert (third.returncode, third.stdout) == (0, "stored 1, already there 299, refused 0\n")
 
 
+def test_of_lines_that_ask_the_same_the_first_counts(tmp_path: Path) -> None:
+    twice: list[object] = [{**LINES[0], "response": str(n)} for n in range(2)]
+    file = write(tmp_path / "file.jsonl", [*twice, LINES[1]])
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    for first in ("stored 2, already there 0", "stored 0, already there 2"):
+        done = command(tmp_path / "data", "warm", str(file))
+        assert done.stdout == f"{first}, refused 1\nline 2: asks the same as line 1\n"
+
+
 def test_warm_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     lines: list[object] = [{**LINES[0], "prompt": f"Question {n} " + "and so on " * 20} for n in range(3000)]
     file = write(tmp_path / "file.jsonl", lines)

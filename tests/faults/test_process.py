@@ -1,5 +1,6 @@
 """Start, stop and kill: nothing acknowledged is lost, nothing stays behind."""
 
+import os
 import signal
 import threading
 import time
@@ -190,6 +191,37 @@ def test_a_full_redis_still_serves(tmp_path: Path) -> None:
         assert service.http.post(LOOKUP, json=entry(1)).json()["response"] == 1
         again = {"agent_type": "a", "prompt": "question number 1", "tiers": ["semantic"]}
         assert service.http.post(LOOKUP, json=again).json()["response"] == 1
+
+
+def test_the_service_ends_when_its_redis_does(tmp_path: Path) -> None:
+    service = Served(tmp_path).wait()
+    (pid,) = redis_servers(tmp_path)
+    os.kill(pid, signal.SIGKILL)
+    assert service.process.wait(60) == 1
+    assert "ended by itself" in service.end()
+    with served(tmp_path) as again:
+        assert again.http.get("/readyz").status_code == 200
+
+
+def test_settings_that_cannot_work_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cases: list[tuple[dict[str, str], int]] = [
+        ({"redis_url": "redis://127.0.0.1:1/?foo=1"}, 2),
+        ({"redis_url": "http://127.0.0.1"}, 2),
+        ({"keys_file": str(tmp_path)}, 2),
+        ({"schema_dir": str(tmp_path)}, 1),
+    ]
+    for settings, code in cases:
+        refused = command(tmp_path / "data", "serve", port=str(free_port()), **settings)
+        assert refused.returncode == code, settings
+        assert "Traceback" not in refused.stderr, settings
+    no_folder = command(tmp_path / "file", "serve")
+    assert no_folder.returncode == 1
+    assert "SEMCACHED_DATA_DIR" in no_folder.stderr
+    with served(tmp_path / "one") as service:
+        taken = command(tmp_path / "two", "serve", port=str(service.port))
+        assert taken.returncode == 1
+    assert gone(tmp_path / "two")
 
 
 def test_wrong_usage(tmp_path: Path) -> None:

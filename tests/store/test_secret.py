@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import anyio
 import msgspec
 import pytest
 from redis import Redis
@@ -11,7 +12,7 @@ from redis import Redis
 from service import migrate
 from service.api.auth import operator
 from service.embedders.local import MiniLM
-from service.errors import LayoutError, SecretMismatchError
+from service.errors import LayoutError, SecretMismatchError, SettingsError
 from service.model import Hit, Miss, Tier
 from service.settings import Settings
 from service.wiring import Parts, opened, secret_of
@@ -58,11 +59,29 @@ async def test_another_secret_is_refused_and_the_previous_one_reads(
             pass
 
 
+async def test_an_answer_replaced_after_a_rotation_is_gone(settings: Settings, minilm: MiniLM) -> None:
+    tenant = operator("acme")
+    async with service(replace(settings, secret=OLD), minilm) as parts:
+        await keep(parts, parts.keyring.of(tenant), prompt="How do I reset my password?", response='"old"')
+    async with service(replace(settings, secret=NEW, previous_secret=OLD), minilm) as parts:
+        keys = parts.keyring.of(tenant)
+        await keep(parts, keys, prompt="How do I reset my password?", response='"new"', ttl_s=1)
+        for prompt in ("How do I reset my password?", "How can I reset my password?"):
+            for tier in Tier:
+                answer = await look(parts, keys, prompt=prompt, tiers=[tier])
+                assert isinstance(answer, Miss) or bytes(answer.response) == b'"new"'
+        await anyio.sleep(1.1)
+        assert isinstance(await look(parts, keys, prompt="How do I reset my password?"), Miss)
+
+
 async def test_a_generated_secret_is_kept(settings: Settings) -> None:
     without = replace(settings, secret=None)
     assert secret_of(without) == secret_of(without)
     assert len(secret_of(without)) == 64
     assert (settings.data_dir / "secret").stat().st_mode & 0o777 == 0o600
+    (settings.data_dir / "secret").write_text("\n")
+    with pytest.raises(SettingsError, match="16 bytes"):
+        secret_of(without)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from redis import Redis
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
+from service.cache.ports import Search
 from service.model import Decision, Hit, Miss, Reason, Tier
 from service.store import responses
 from service.store.index import _create_command, load_schema
@@ -172,6 +173,46 @@ async def test_storing_again_replaces_the_answer(parts: Parts, keys: TenantKeys,
     assert not redis.hexists(document, "source")
 
 
+async def test_the_same_answer_lives_longer_and_never_shorter(parts: Parts, keys: TenantKeys) -> None:
+    async def left(**fields: Any) -> float | None:
+        return (await keep(parts, keys, prompt="p", **fields)).expires_in_s
+
+    assert await left(ttl_s=100) == 100
+    assert 99 < (await left(ttl_s=10) or 0) <= 100
+    assert await left(ttl_s=1000) == 1000
+    assert await left(ttl_s=10, response='"another"') == 10
+    assert await left(ttl_s=None, response='"another"') is None
+    assert await left(response='"another"') is None
+    assert await left(response='"a third"') == 86400
+
+
+async def test_a_vector_does_not_speak_for_an_image(parts: Parts, keys: TenantKeys) -> None:
+    def picture(name: str) -> list[dict[str, Any]]:
+        image = {"type": "image_url", "image_url": {"url": name}}
+        return [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, image]}]
+
+    stored = await keep(parts, keys, messages=picture("cat.png"), response='"a cat"', embedding=vector(1))
+    assert (stored.tiers, stored.exact_only) == ([Tier.EXACT], "not_plain_text")
+    dog = await look(parts, keys, messages=picture("dog.png"), embedding=vector(1), threshold=-1)
+    assert isinstance(dog, Miss)
+    assert (dog.reason, dog.rule) == (Reason.POLICY, "not_plain_text")
+    alone = await look(parts, keys, prompt="What is this?", embedding=vector(1), threshold=-1)
+    assert isinstance(alone, Miss)
+    assert served(await look(parts, keys, messages=picture("cat.png"))) == "a cat"
+
+
+async def test_searches_filter_by_tenant_agent_type_and_scope(parts: Parts, keys: TenantKeys) -> None:
+    question = asked(keys, parts, prompt="p", embedding=vector(1))
+    assert question.vector is not None
+    for live_at in (None, 5):
+        search = Search(question.query.identities, question.vector, live_at)
+        command = responses._search_command("index", search)
+        assert "@tenant:{$tenant0} @agent_type:{$agent_type0} @scope:{$scope0}" in str(command[2])
+        identity = question.query.identities[0]
+        assert {identity.tenant, identity.agent_type, identity.scope} <= set(command)
+        assert command[-2:] == ("DIALECT", 2)
+
+
 async def test_both_keys_die_together(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
     await keep(parts, keys, prompt="p", ttl_s=100)
     await keep(parts, keys, prompt="long " * 400, ttl_s=100)
@@ -213,15 +254,16 @@ async def test_a_batch_takes_one_round_trip_per_stage(
     trips: list[int] = []
     run = type(parts.redis).run
 
-    async def counted(self: Any, commands: Any, **options: Any) -> Any:
+    async def counted(self: Any, commands: Any, budget: Any = None) -> Any:
         if commands:
             trips.append(len(commands))
-        return await run(self, commands, **options)
+        return await run(self, commands, budget)
 
     monkeypatch.setattr(type(parts.redis), "run", counted)
     batch = [accepted(keys, parts, prompt=f"question number {n}", embedding=vector(n)) for n in range(64)]
     await parts.store.answer(batch, keys)
-    assert len(trips) == 1
+    assert trips[0] == 64  # what is there already
+    assert len(trips) == 2
     trips.clear()
     questions = [asked(keys, parts, prompt=f"question number {n}") for n in range(64)]
     assert all(isinstance(answer, Hit) for answer in await parts.lookup.answer(questions, keys))

@@ -76,6 +76,11 @@ def test_a_prompt_is_one_user_message() -> None:
 def test_a_leading_system_message_is_the_system_prompt() -> None:
     talk = messages(("system", "Be brief."), ("user", "hello"))
     assert identity(messages=talk) == identity(system="Be brief.", prompt="hello")
+    assert identity(messages=messages(("system", ""), ("user", "hello"))) == identity(
+        system="", prompt="hello"
+    )
+    blocks = [{"type": "text", "text": "Be brief."}, {"type": "text", "text": "Be kind."}]
+    assert identity(messages=messages(("system", blocks), ("user", "hello"))) != identity(prompt="hello")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +119,24 @@ def test_inner_white_space_stays() -> None:
 )
 def test_every_part_of_the_scope_counts(field: str, other: Any) -> None:
     assert query(FULL | {field: other}).identities[0].scope != query(FULL).identities[0].scope
+
+
+def test_only_one_text_block_is_its_text() -> None:
+    def blocks(*texts: Any) -> Identity:
+        return identity(messages=messages(("user", [{"type": "text", "text": text} for text in texts])))
+
+    different = [blocks("room 1 ", "0"), blocks("room 1", "0"), blocks("room 10"), blocks("room 1 0")]
+    different += [blocks([{"type": "text", "text": "p"}]), blocks("p", "q")]
+    code = [{"type": "code", "text": "  x"}]
+    different += [identity(messages=messages(("user", code))), identity(prompt="x"), identity(prompt="p")]
+    assert len({one.entry_id for one in different}) == len(different)
+
+
+def test_a_history_knows_what_came_after_the_question() -> None:
+    said = identity(messages=messages(("assistant", "A"), ("user", "Q")))
+    since = identity(messages=messages(("user", "Q"), ("assistant", "A")))
+    assert said.history != since.history
+    assert said.entry_id != since.entry_id
 
 
 def test_key_order_does_not_count() -> None:
@@ -162,6 +185,9 @@ def test_only_plain_text_at_the_end_is_embedded() -> None:
         ({"prompt": " \n"}, "prompt"),
         ({"messages": []}, "messages"),
         ({"messages": messages(("assistant", "b"))}, "messages"),
+        ({"messages": messages(("user", "  "))}, "messages"),
+        ({"messages": messages(("user", []))}, "messages"),
+        ({"messages": messages(("user", None))}, "messages"),
         ({"system": "a", "messages": messages(("system", "a"), ("user", "b"))}, "system"),
         ({"prompt": "a", "agent_type": "é" * 257}, "agent_type"),
         ({"prompt": "a", "model": "é" * 257}, "model"),

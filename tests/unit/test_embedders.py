@@ -127,6 +127,28 @@ async def test_long_texts_run_with_few_others_and_short_ones_with_their_like() -
     await embedder.close()
 
 
+async def test_a_call_with_few_texts_overtakes_one_with_many_and_both_end() -> None:
+    gated = Gated()
+    embedder = BatchingEmbedder(gated)
+    many = asyncio.create_task(embedder.embed([f"{n} " + "long " * 300 for n in range(20)]))
+    await asyncio.sleep(0.05)
+    few = asyncio.create_task(embedder.embed(["a short one"]))
+    await asyncio.sleep(0.05)
+    gated.gate.set()
+    await asyncio.gather(many, few)
+    assert "a short one" in {text for run in gated.runs[:3] for text in run}
+    await embedder.close()
+
+
+async def test_a_model_that_hangs_fails_the_call() -> None:
+    gated = Gated()
+    embedder = BatchingEmbedder(gated, patience_s=-0.1)
+    with pytest.raises(EmbedderError, match="hangs"):
+        await embedder.embed(["a"])
+    gated.gate.set()
+    await embedder.close()
+
+
 async def test_a_cancelled_caller_harms_nobody() -> None:
     gated = Gated()
     embedder = BatchingEmbedder(gated)

@@ -39,5 +39,15 @@ def test_a_wrong_one_is_named(name: str, value: str) -> None:
         from_environment({f"SEMCACHED_{name}": value})
 
 
+def test_what_kubernetes_injects_is_passed_over() -> None:
+    environ = {
+        "SEMCACHED_SERVICE_HOST": "10.0.0.1",
+        "SEMCACHED_SERVICE_PORT_HTTP": "80",
+        "SEMCACHED_PORT": "tcp://10.0.0.1:80",
+        "SEMCACHED_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert from_environment(environ) == Settings()
+
+
 def test_each_is_described() -> None:
     assert all(text for _, _, text in described())

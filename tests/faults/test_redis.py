@@ -1,0 +1,183 @@
+"""A Redis that hangs, loads, refuses, is emptied or loses its index; an embedder that fails."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from redis import Redis
+
+from service.api.auth import operator
+from service.cache.digests import TenantKeys
+from service.cache.ports import Budget
+from service.embedders.local import MiniLM
+from service.errors import EmbedderError, LayoutError, StoreUnavailableError
+from service.model import Hit, Miss, Reason
+from service.settings import Settings
+from service.store.embedded import EmbeddedRedis, running_url
+from service.wiring import Parts, opened
+from tests.helpers import accepted, keep, look
+
+pytestmark = pytest.mark.anyio
+
+KEY = "acme"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[EmbeddedRedis]:
+    """A Redis that the test may hurt."""
+    with EmbeddedRedis(tmp_path / "redis", options=["--enable-debug-command", "yes"]) as server:
+        yield server
+
+
+@asynccontextmanager
+async def service(own: EmbeddedRedis, minilm: MiniLM, timeout_s: float = 0.25) -> AsyncIterator[Parts]:
+    settings = Settings(redis_url=own.url, secret="a secret of the tests, 1", redis_timeout_s=timeout_s)
+    async with opened(settings, own.url, minilm) as parts:
+        with anyio.fail_after(30):
+            while parts.responses.generation is None:
+                try:
+                    await parts.attach(lambda _: None)
+                except StoreUnavailableError:
+                    await anyio.sleep(0.05)
+        yield parts
+
+
+def acme(parts: Parts) -> TenantKeys:
+    return parts.keyring.of(operator(KEY))
+
+
+async def degraded(parts: Parts, **fields: Any) -> bool:
+    answer = await look(parts, acme(parts), **fields)
+    return isinstance(answer, Miss) and answer.reason is Reason.DEGRADED
+
+
+async def test_a_hung_redis_makes_misses_and_comes_back(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm) as parts:
+        keys = acme(parts)
+        await keep(parts, keys, prompt="p")
+        assert own.pid
+        os.kill(own.pid, signal.SIGSTOP)
+        try:
+            with anyio.fail_after(10):  # not the 59 s of redis-py's own settings
+                assert await degraded(parts, prompt="p")
+                with pytest.raises(StoreUnavailableError):
+                    await parts.store.answer([accepted(keys, parts, prompt="q")], keys)
+        finally:
+            os.kill(own.pid, signal.SIGCONT)
+        with anyio.fail_after(10):
+            while await degraded(parts, prompt="p"):
+                pass
+        assert isinstance(await look(parts, keys, prompt="p"), Hit)
+
+
+async def test_the_budget_is_the_requests_not_the_round_trips(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm, timeout_s=5) as parts:
+        budget = Budget(0.3)
+        await parts.redis.run([("DEBUG", "SLEEP", 0.2)], budget)
+        assert budget.left_s < 0.1
+        with pytest.raises(StoreUnavailableError):
+            await parts.redis.run([("DEBUG", "SLEEP", 0.2)], budget)
+
+
+async def test_no_command_is_repeated(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm) as parts:
+        await parts.redis.call("SET", "count", 0)
+        with pytest.raises(StoreUnavailableError):
+            await parts.redis.run([("INCR", "count"), ("DEBUG", "SLEEP", 1)])
+        with Redis.from_url(own.url, protocol=2) as redis:
+            assert redis.get("count") == b"1"
+
+
+@pytest.mark.parametrize("code", ["LOADING", "READONLY", "NOAUTH", "CLUSTERDOWN", "NOPERM"])
+async def test_an_error_is_not_an_honest_miss(
+    own: EmbeddedRedis, minilm: MiniLM, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """The server itself makes the reply, out of a script."""
+    async with service(own, minilm) as parts:
+        run = type(parts.redis).run
+
+        async def refused(self: Any, commands: Any, *rest: Any) -> Any:
+            script = f"return redis.error_reply('{code} for a test')"
+            return await run(self, [("EVAL", script, 0) for _ in commands], *rest)
+
+        monkeypatch.setattr(type(parts.redis), "run", refused)
+        assert await degraded(parts, prompt="p")
+        keys = acme(parts)
+        with pytest.raises(StoreUnavailableError):
+            await parts.store.answer([accepted(keys, parts, prompt="q")], keys)
+
+
+@pytest.mark.parametrize("harm", [["FLUSHALL"], ["FT.DROPINDEX", "sc:{0}:responses:index:1"]])
+async def test_a_lost_index_is_made_again(own: EmbeddedRedis, minilm: MiniLM, harm: list[str]) -> None:
+    async with service(own, minilm, timeout_s=5) as parts:
+        keys = acme(parts)
+        await keep(parts, keys, prompt="How do I reset my password?")
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.execute_command(*harm)
+        with pytest.raises(StoreUnavailableError):  # as the watch of the service would
+            await parts.responses.usable()
+        assert await degraded(parts, prompt="p")
+        with pytest.raises(StoreUnavailableError):
+            await parts.store.answer([accepted(keys, parts, prompt="q")], keys)
+        await parts.attach(lambda _: None)
+        await parts.responses.usable()
+        if harm == ["FLUSHALL"]:
+            await keep(parts, keys, prompt="How do I reset my password?")
+        with anyio.fail_after(10):
+            while True:  # the index fills from the documents
+                answer = await look(parts, keys, prompt="How can I reset my password?")
+                if isinstance(answer, Hit):
+                    break
+
+
+async def test_a_redis_without_search_is_refused_and_untouched(
+    own: EmbeddedRedis, minilm: MiniLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Redis.from_url(own.url, protocol=2) as redis:
+        monkeypatch.setattr("service.store.index.LIST_INDEXES", "FT.NO_SUCH_COMMAND")
+        settings = Settings(redis_url=own.url, secret="a secret of the tests, 1")
+        async with opened(settings, own.url, minilm) as parts:
+            with pytest.raises(LayoutError, match="no search"):
+                await parts.attach(lambda _: None)
+        assert redis.dbsize() == 0
+
+
+async def test_a_failing_embedder_leaves_the_exact_tier(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = acme(parts)
+    await keep(parts, keys, prompt="p")
+
+    async def fail(*_: Any) -> Any:
+        raise EmbedderError("away")
+
+    monkeypatch.setattr(type(parts.embedder), "embed", fail)
+    assert isinstance(await look(parts, keys, prompt="p"), Hit)
+    assert await degraded(parts, prompt="q")
+    too_long = accepted(keys, parts, prompt="long " * 400)
+    outcomes = await parts.store.answer([accepted(keys, parts, prompt="q"), too_long], keys)
+    assert isinstance(outcomes[0], EmbedderError)
+    assert not isinstance(outcomes[1], EmbedderError)
+    assert isinstance(await look(parts, keys, prompt="q", tiers=["exact"]), Miss)
+
+
+def test_the_folder_is_the_owners(tmp_path: Path) -> None:
+    odd = tmp_path / "a#b 50%41"
+    assert running_url(odd) is None
+    with EmbeddedRedis(odd) as server:
+        url = running_url(odd)
+        assert url == server.url
+        with Redis.from_url(server.url) as redis:
+            assert redis.ping()
+    assert running_url(odd) is None
+    assert not (odd / "redis.url").exists()
+
+
+def test_a_path_too_long_for_a_socket(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / ("x" * 120)) as server:
+        assert server.url.startswith("redis://127.0.0.1:")
