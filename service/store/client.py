@@ -22,7 +22,6 @@ Command = tuple[str | bytes | int | float, ...]
 
 _FULL = ("OOM", "MISCONF")
 _NO_INDEX = ("no such index", "unknown index")
-_NOT_READY = (exceptions.ConnectionError, exceptions.ReadOnlyError)
 
 
 class RedisClient:
@@ -57,9 +56,6 @@ class RedisClient:
             raise StoreUnavailableError(f"Redis does not answer: {type(error).__name__}") from error
         finally:
             budget.left_s -= perf_counter() - begun
-        for reply in replies:
-            if isinstance(reply, _NOT_READY):  # LOADING, READONLY, NOAUTH
-                raise StoreUnavailableError(f"Redis is not ready: {reply}")
         return replies
 
     async def call(self, *command: str | bytes | float, timeout_s: float | None = None) -> Any:

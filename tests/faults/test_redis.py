@@ -15,7 +15,7 @@ from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.ports import Budget
 from service.embedders.local import MiniLM
-from service.errors import EmbedderError, LayoutError, StoreUnavailableError
+from service.errors import EmbedderError, LayoutError, StoreFullError, StoreUnavailableError
 from service.model import Hit, Miss, Reason
 from service.settings import Settings
 from service.store.embedded import EmbeddedRedis, running_url
@@ -88,7 +88,8 @@ async def test_no_command_is_repeated(own: EmbeddedRedis, minilm: MiniLM) -> Non
     async with service(own, minilm) as parts:
         await parts.redis.call("SET", "count", 0)
         with pytest.raises(StoreUnavailableError):
-            await parts.redis.run([("INCR", "count"), ("DEBUG", "SLEEP", 1)])
+            cut = ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")  # this connection's end, too
+            await parts.redis.run([("INCR", "count"), cut, ("PING",)])
         with Redis.from_url(own.url, protocol=2) as redis:
             assert redis.get("count") == b"1"
 
@@ -110,6 +111,21 @@ async def test_an_error_is_not_an_honest_miss(
         keys = acme(parts)
         with pytest.raises(StoreUnavailableError):
             await parts.store.answer([accepted(keys, parts, prompt="q")], keys)
+
+
+async def test_a_full_redis_acknowledges_nothing(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm, timeout_s=5) as parts:
+        keys = acme(parts)
+        await keep(parts, keys, prompt="p")
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.config_set("maxmemory", "1")
+            outcomes = await parts.store.answer(
+                [accepted(keys, parts, prompt=prompt) for prompt in ("q", "r")], keys
+            )
+            assert [type(outcome) for outcome in outcomes] == [StoreFullError, StoreFullError]
+            assert isinstance(await look(parts, keys, prompt="p"), Hit)
+            redis.config_set("maxmemory", "0")
+        await keep(parts, keys, prompt="q")
 
 
 @pytest.mark.parametrize("harm", [["FLUSHALL"], ["FT.DROPINDEX", "sc:{0}:responses:index:1"]])
