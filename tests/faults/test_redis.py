@@ -87,8 +87,8 @@ async def test_the_budget_is_the_requests_not_the_round_trips(own: EmbeddedRedis
 async def test_no_command_is_repeated(own: EmbeddedRedis, minilm: MiniLM) -> None:
     async with service(own, minilm) as parts:
         await parts.redis.call("SET", "count", 0)
+        cut = ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")  # this connection's end, too
         with pytest.raises(StoreUnavailableError):
-            cut = ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")  # this connection's end, too
             await parts.redis.run([("INCR", "count"), cut, ("PING",)])
         with Redis.from_url(own.url, protocol=2) as redis:
             assert redis.get("count") == b"1"
