@@ -7,15 +7,11 @@ import multiprocessing
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 from litestar import Litestar
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
 
-from service.api import cache, health
+from service.api import cache, docs, health
 from service.api.auth import Keys
 from service.api.authentication import authentication
 from service.api.problems import handle
@@ -56,20 +52,14 @@ def create_app(settings: Settings, redis_url: str, model: Model | None = None) -
         route_handlers=[
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
             *(health.livez, health.readyz, health.metrics),
+            docs.files(),
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
         middleware=[authentication(keys)],
         exception_handlers={Exception: handle},
         lifespan=[lifespan],
         logging_config=None,  # the console script's
-        openapi_config=OpenAPIConfig(
-            title="semcached",
-            version=version("semcached-server"),
-            path="/docs",
-            render_plugins=[SwaggerRenderPlugin()],
-            security=[{"key": []}],
-            components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
-        ),
+        openapi_config=docs.openapi_config(),
     )
 
 

@@ -19,14 +19,11 @@ IDENTIFIER_BYTES = 512
 
 # Lengths are bytes of UTF-8, checked in cache/canonical.py; JSON Schema can only count characters.
 Identifier = Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_BYTES)]
-Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Amount = Annotated[float, Meta(ge=0)]
 Threshold = Annotated[
     float, Meta(ge=-1, le=1, description="Least cosine similarity that may be served, -1 to 1.")
 ]
-
-
-Count = Annotated[int, Meta(ge=0, le=2**53)]
-Amount = Annotated[float, Meta(ge=0)]
 
 
 class Tier(StrEnum):
@@ -75,7 +72,7 @@ class QueryFields(Struct, kw_only=True, forbid_unknown_fields=True):
     system: Annotated[str | None, Meta(description="The system prompt.")] = None
     prompt_version: Annotated[Identifier | None, Meta(description="Your prompt's version.")] = None
     temperature: Annotated[
-        Finite | None, Meta(description="Sampling temperature; part of the exact tier's id.")
+        Amount | None, Meta(description="Sampling temperature; part of the exact tier's id.")
     ] = None
     attributes: Annotated[
         dict[Identifier, Identifier],

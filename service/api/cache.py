@@ -31,6 +31,9 @@ from service.telemetry import LATENCY, LOOKUPS, STORES
 MAX_BODY = 1024 * 1024
 MAX_BATCH_BODY = 16 * 1024 * 1024
 
+QUESTION = {"agent_type": "support", "prompt": "How do I reset my password?"}
+ENTRY = QUESTION | {"response": "Settings, Security, Reset password."}
+
 HttpRequest = Request[Principal, None, Any]
 
 
@@ -70,7 +73,7 @@ _items = decoder(Items, max_depth=MAX_DEPTH + 2)
     status_code=200,
     guards=[needs(Role.reader)],
     request_max_body_size=MAX_BODY,
-    operation_class=documented(LookupRequest, {200: Hit | Miss}),
+    operation_class=documented(LookupRequest, {200: Hit | Miss}, QUESTION),
 )
 async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Ask the cache. A hit carries the answer; a miss says why. `X-Cache` is HIT, MISS or BYPASS."""
@@ -88,7 +91,7 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
     status_code=200,
     guards=[needs(Role.reader)],
     request_max_body_size=MAX_BATCH_BODY,
-    operation_class=documented(LookupBatch, {200: Each(Hit, Miss, Failed)}),
+    operation_class=documented(LookupBatch, {200: Each(Hit, Miss, Failed)}, {"items": [QUESTION]}),
 )
 async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Ask up to 256 questions at once: one round trip to Redis per stage, answers in order."""
@@ -114,7 +117,7 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
     status_code=201,
     guards=[needs(Role.writer)],
     request_max_body_size=MAX_BODY,
-    operation_class=documented(StoreRequest, {201: Stored, 200: Refused}),
+    operation_class=documented(StoreRequest, {201: Stored, 200: Refused}, ENTRY),
 )
 async def store(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep an answer. Storing a question again extends its life, or replaces its answer."""
@@ -138,7 +141,7 @@ async def store(request: HttpRequest, services: NamedDependency[Services]) -> Re
     status_code=200,
     guards=[needs(Role.writer)],
     request_max_body_size=MAX_BATCH_BODY,
-    operation_class=documented(StoreBatch, {200: Each(Stored, Refused, Failed)}),
+    operation_class=documented(StoreBatch, {200: Each(Stored, Refused, Failed)}, {"items": [ENTRY]}),
 )
 async def store_batch(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep up to 256 answers: one round trip to Redis, each entry whole or not at all."""

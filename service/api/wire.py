@@ -6,7 +6,7 @@ Litestar would decode to dicts first, which loses the answer's own bytes and msg
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from litestar import Response
@@ -81,13 +81,14 @@ def encoded(content: Any, *, status: int = 200, headers: dict[str, str] | None =
     )
 
 
-def documented(request: Any, answers: dict[int, Any]) -> type[Operation]:
+def documented(request: Any, answers: dict[int, Any], example: Any) -> type[Operation]:
     """An OpenAPI operation with the schemas of msgspec types: the request's, and per status the answer's."""
 
     @dataclass
     class Documented(Operation):
         def __post_init__(self) -> None:
-            self.request_body = RequestBody(content=_content(request), required=True)
+            body = OpenAPIMediaType(schema=_schema(request), example=example)
+            self.request_body = RequestBody(content={"application/json": body}, required=True)
             answered = {
                 str(status): OpenAPIResponse(description=_summary(kind), content=_content(kind))
                 for status, kind in answers.items()
@@ -104,7 +105,9 @@ def _content(kind: Any) -> dict[str, OpenAPIMediaType]:
 
 
 def _summary(kind: Any) -> str:
-    return (getattr(kind, "__doc__", None) or "").strip().split("\n")[0] or "The answer."
+    """The first line of each type's docstring."""
+    kinds = get_args(kind) or (kind.kinds if isinstance(kind, Each) else [kind])
+    return " Or: ".join((one.__doc__ or "").split("\n")[0] for one in kinds)
 
 
 def _schema(kind: Any) -> Any:

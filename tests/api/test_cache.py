@@ -1,6 +1,7 @@
 """The calls of the contract, over HTTP."""
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,14 @@ async def test_every_field_is_described(client: Http) -> None:
         assert {"200", "default"} <= operation["responses"].keys()
         undescribed = list(without_description(operation, path))
         assert not undescribed
+
+
+async def test_the_docs_page_loads_nothing_from_elsewhere(client: Http) -> None:
+    page = (await client.get("/docs")).text
+    loaded = re.findall(r'(?:src|href)="(.*?)"', page)
+    assert len(loaded) == 4
+    for url in loaded:
+        assert url == "data:," or (await client.get(url)).status_code == 200, url
 
 
 async def test_metrics_count_and_tell_no_tales(client: Http) -> None:
