@@ -74,6 +74,8 @@ class Store:
         for at, vector in enumerate(await self._vectors(accepted)):
             if isinstance(vector, EmbedderError):
                 outcomes[at] = vector
+            elif vector is not None and vector.size != generation.dim:  # given before the index was known
+                outcomes[at] = InvalidInputError("embedding", f"the index has {generation.dim} values")
             else:
                 entry = _entry(accepted[at], vector, keys, generation, self._clock())
                 entries[at] = _extended(entry, before[at])

@@ -18,6 +18,7 @@ Row = NDArray[np.float32]
 BATCH = 16  # more gains nothing on few cores, and the first of a batch waits for the last
 PATIENCE_S = 5.0
 TEXT_PATIENCE_S = 0.2  # for each text of a call; the longest takes 0.05 s on a slow core
+MAX_WAITING = 4096  # texts; whoever comes later would wait in vain
 RUN_CHARS = 2048  # of all texts, padded to the longest: 16 long texts in one run are slower than one by one
 
 
@@ -65,6 +66,8 @@ class BatchingEmbedder:
         """See `cache.ports.Embedder`."""
         if not texts:
             return np.empty((0, self.dim), np.float32)
+        if len(self._waiting) + len(texts) > MAX_WAITING:
+            raise EmbedderError("the model is busy")
         rows = [self._row(text, len(texts)) for text in texts]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())

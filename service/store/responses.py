@@ -98,18 +98,16 @@ class RedisResponses:
         record_key = self._keys.record(partition, record.entry_id)
         document = self._keys.document(partition, generation, record.entry_id)
         end = record.expires_at
+        superseded = [self._keys.record(partition, old) for old in entry.superseded]
+        superseded += [self._keys.document(partition, generation, old) for old in entry.superseded]
         return [
             ("MULTI",),
             ("SET", record_key, seal(record, keys.current), *(() if end is None else ("PXAT", end))),
-            ("UNLINK", document, *(key for old in entry.superseded for key in self._both(partition, old))),
+            ("UNLINK", document, *superseded),
             ("HSET", document, *_document(entry)),
             *([] if end is None else [("PEXPIREAT", document, end)]),
             ("EXEC",),
         ]
-
-    def _both(self, partition: int, entry_id: str) -> tuple[str, str]:
-        record = self._keys.record(partition, entry_id)
-        return record, self._keys.document(partition, self._current(), entry_id)
 
     async def usable(self) -> None:
         """Search the index for nothing.

@@ -140,6 +140,18 @@ async def test_a_call_with_few_texts_overtakes_one_with_many_and_both_end() -> N
     await embedder.close()
 
 
+async def test_too_many_waiting_texts_are_turned_away() -> None:
+    gated = Gated()
+    embedder = BatchingEmbedder(gated)
+    waiting = [asyncio.create_task(embedder.embed([f"{n} {m}" for m in range(1024)])) for n in range(4)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(EmbedderError, match="busy"):
+        await embedder.embed([str(n) for n in range(1024)])
+    gated.gate.set()
+    assert len(await asyncio.gather(*waiting)) == 4
+    await embedder.close()
+
+
 async def test_a_model_that_hangs_fails_the_call() -> None:
     gated = Gated()
     embedder = BatchingEmbedder(gated, patience_s=-0.1)
