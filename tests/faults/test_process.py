@@ -36,14 +36,16 @@ def test_nothing_acknowledged_is_lost_and_nothing_stays_behind(
 
     writer = threading.Thread(target=store)
     writer.start()
-    time.sleep(1)
+    deadline = time.monotonic() + 60
+    while len(acknowledged) < 50 and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert len(redis_servers(tmp_path)) == 1
     service.process.send_signal(number)
     writer.join(30)
     assert not writer.is_alive()
     service.process.wait(30)
     service.end()
-    assert len(acknowledged) > 20
+    assert len(acknowledged) >= 50
     assert gone(tmp_path)
     assert service.process.returncode == (-9 if number is signal.SIGKILL else 0)
     with served(tmp_path) as again:
@@ -56,7 +58,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_stays_behind(
 
 def test_requests_in_flight_finish_before_the_end(tmp_path: Path) -> None:
     service = Served(tmp_path).wait()
-    texts = [{"agent_type": "a", "prompt": " ".join([f"word{n}"] * 50), "response": n} for n in range(256)]
+    texts = [{"agent_type": "a", "prompt": f"{n} " + "and so on " * 80, "response": n} for n in range(256)]
     answers: list[httpx.Response] = []
 
     def slow() -> None:
@@ -65,6 +67,7 @@ def test_requests_in_flight_finish_before_the_end(tmp_path: Path) -> None:
     request = threading.Thread(target=slow)
     request.start()
     time.sleep(0.5)
+    assert request.is_alive()  # seconds of work for the model
     service.process.send_signal(signal.SIGTERM)
     request.join(60)
     assert service.process.wait(60) == 0
