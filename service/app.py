@@ -76,7 +76,7 @@ class _Attachment:
             return self._why
         try:
             await self._parts.responses.usable()
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, StartupError) as error:
             return str(error)
         return None
 

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
@@ -18,11 +17,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from service.errors import InvalidInputError, SemcachedError, SettingsError, StoreUnavailableError
 from service.settings import PREFIX, Settings, described, from_environment
+
+if TYPE_CHECKING:
+    from service.embedders.local import MiniLM
 
 Command = Callable[[argparse.Namespace, Settings], int]
 
@@ -114,16 +116,20 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     import uvicorn
 
     from service.api.auth import Keys
+    from service.embedders.local import MiniLM
 
     Keys(settings.keys_path, settings.admin_key).check_bind(settings.host)
+    model = MiniLM(settings.embedder_threads)  # before anything is started: onnxruntime can't be interrupted
     # uvicorn lets requests in flight finish, then raises the signal again: then Redis is stopped, last.
     signal.signal(signal.SIGTERM, _exit)
     redis_died = threading.Event()
-    with contextlib.suppress(KeyboardInterrupt), _redis(settings, redis_died) as url:
-        os.environ |= _exported(dataclasses.replace(settings, redis_url=url))
-        asyncio.run(_prepared(settings, url))
-        _say(f"Redis at {_shown(url)}")
-        try:
+    code: object = 0
+    try:
+        with _redis(settings, redis_died) as url:
+            os.environ |= _exported(dataclasses.replace(settings, redis_url=url))
+            asyncio.run(_prepared(settings, url, model))
+            del model
+            _say(f"Redis at {_shown(url)}")
             uvicorn.run(
                 "service.app:from_env",
                 factory=True,
@@ -137,9 +143,11 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
                 server_header=False,
                 timeout_graceful_shutdown=30,
             )
-        except SystemExit as ended:  # uvicorn's codes are not ours
-            return 1 if ended.code or redis_died.is_set() else 0
-    return 0
+    except KeyboardInterrupt:
+        pass
+    except SystemExit as ended:  # uvicorn's own codes are not ours
+        code = ended.code
+    return 1 if code or redis_died.is_set() else 0
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
@@ -147,11 +155,11 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(0)
 
 
-async def _prepared(settings: Settings, url: str) -> None:
+async def _prepared(settings: Settings, url: str, model: "MiniLM") -> None:
     """Refuse to start what can't work, with one clear line; a Redis that is away may come later."""
     from service.wiring import opened
 
-    async with opened(settings, url) as parts:
+    async with opened(settings, url, model) as parts:
         try:
             await parts.attach(_say)
         except StoreUnavailableError as error:
@@ -213,18 +221,22 @@ def _say(text: str) -> None:
 
 def _warm(arguments: argparse.Namespace, settings: Settings) -> int:
     from service.api.auth import operator
-    from service.warm import warm
+    from service.warm import Summary, warm
     from service.wiring import opened
 
     tenant = operator(arguments.tenant)
 
     async def run(url: str) -> int:
-        async with opened(settings, url) as parts:
-            await parts.attach(_say)
-            summary = await warm(parts, parts.keyring.of(tenant), arguments.file, refresh=arguments.refresh)
-        print(f"stored {summary.stored}, already there {summary.skipped}, refused {len(summary.refused)}")
-        for refusal in summary.refused:
-            print(f"line {refusal.line}: {refusal.why}")
+        summary = Summary()
+        try:
+            async with opened(settings, url) as parts:
+                await parts.attach(_say)
+                keys = parts.keyring.of(tenant)
+                await warm(parts, keys, arguments.file, summary, refresh=arguments.refresh)
+        finally:
+            print(f"stored {summary.stored}, already there {summary.skipped}, refused {len(summary.refused)}")
+            for refusal in sorted(summary.refused):
+                print(f"line {refusal.line}: {refusal.why}")
         return 1 if summary.refused else 0
 
     with _running_redis(settings) as url:

@@ -7,6 +7,7 @@ before anything is embedded, so a second run goes on where the first one ended.
 import codecs
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -31,18 +32,19 @@ class Refusal(NamedTuple):
     why: str
 
 
-class Summary(NamedTuple):
-    """What became of the lines."""
+@dataclass
+class Summary:
+    """What became of the lines so far."""
 
-    stored: int
-    skipped: int
-    refused: list[Refusal]
+    stored: int = 0
+    skipped: int = 0
+    refused: list[Refusal] = field(default_factory=list)
 
 
 _request = decoder(StoreRequest)
 
 
-async def warm(parts: Parts, keys: TenantKeys, path: Path, *, refresh: bool) -> Summary:
+async def warm(parts: Parts, keys: TenantKeys, path: Path, summary: Summary, *, refresh: bool) -> None:
     """Store every line of a file; `refresh` also those that are there already.
 
     Of several lines that ask the same, the first counts, so that a second run changes nothing.
@@ -51,8 +53,6 @@ async def warm(parts: Parts, keys: TenantKeys, path: Path, *, refresh: bool) -> 
         SettingsError: the file can't be read.
         StoreUnavailableError: Redis went away; run it again to go on.
     """
-    stored = skipped = 0
-    refused: list[Refusal] = []
     seen: dict[str, int] = {}
     try:
         file = path.open("rb")
@@ -64,23 +64,22 @@ async def warm(parts: Parts, keys: TenantKeys, path: Path, *, refresh: bool) -> 
             for number, line in batch:
                 one = _accepted(parts, keys, line)
                 if isinstance(one, str):
-                    refused.append(Refusal(number, one))
+                    summary.refused.append(Refusal(number, one))
                 elif (first := seen.setdefault(_id(one), number)) != number:
-                    refused.append(Refusal(number, f"asks the same as line {first}"))
+                    summary.refused.append(Refusal(number, f"asks the same as line {first}"))
                 else:
                     accepted[number] = one
             there = set() if refresh else await _there(parts, keys, accepted)
-            skipped += len(there)
+            summary.skipped += len(there)
             new = {number: one for number, one in accepted.items() if number not in there}
             outcomes = await parts.store.answer(list(new.values()), keys)
-            refused += [
+            summary.refused += [
                 Refusal(number, str(outcome))
                 for number, outcome in zip(new, outcomes, strict=True)
                 if isinstance(outcome, SemcachedError)
             ]
-            stored += sum(not isinstance(outcome, SemcachedError) for outcome in outcomes)
+            summary.stored += sum(not isinstance(outcome, SemcachedError) for outcome in outcomes)
             bar.update(len(batch))
-    return Summary(stored, skipped, sorted(refused))
 
 
 def _accepted(parts: Parts, keys: TenantKeys, line: bytes) -> Accepted | str:
@@ -117,7 +116,9 @@ def _same(record: Record, one: Accepted) -> bool:
     )
 
 
-def _count(file: BinaryIO) -> int:
+def _count(file: BinaryIO) -> int | None:
+    if not file.seekable():  # a pipe
+        return None
     count = sum(1 for line in file if line.strip())
     file.seek(0)
     return count

@@ -113,7 +113,7 @@ class Keys:
             ForbiddenError: a page from elsewhere calls a service that has no keys.
         """
         if not self.enforced:
-            if origin is not None and not _is_loopback(urlsplit(origin).hostname or ""):
+            if origin is not None and not _from_here(origin):
                 raise ForbiddenError("without keys, web pages from elsewhere are not served")
             return OPEN
         scheme, _, key = (authorization or "").partition(" ")
@@ -206,6 +206,13 @@ def _edited(path: Path) -> Iterator[list[StoredKey]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+
+
+def _from_here(origin: str) -> bool:
+    try:
+        return _is_loopback(urlsplit(origin).hostname or "")
+    except ValueError:  # no URL
+        return False
 
 
 def _is_loopback(host: str) -> bool:

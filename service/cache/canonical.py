@@ -99,7 +99,7 @@ def _conversation(request: QueryFields) -> tuple[Content, list[Message]]:
     if request.prompt is not None:
         return request.system, [Message(role="user", content=request.prompt)]
     messages = request.messages or []
-    if messages and messages[0].role == "system":
+    if messages and messages[0].role == "system" and _bare(messages[0]):
         if request.system is not None:
             raise InvalidInputError("system", "is given twice: here and as the first message")
         return _unwrapped(messages[0].content), messages[1:]
@@ -117,8 +117,12 @@ def _split(messages: list[Message]) -> tuple[list[Message], Message, list[Messag
 def _plain_text(message: Message) -> str | None:
     """The text, if that is all there is to the message."""
     content = _unwrapped(message.content)
-    bare = message.name is None and message.tool_calls is None and message.tool_call_id is None
-    return content if bare and isinstance(content, str) else None
+    return content if isinstance(content, str) and _bare(message) else None
+
+
+def _bare(message: Message) -> bool:
+    """Nothing but a role and what is said."""
+    return message.name is None and message.tool_calls is None and message.tool_call_id is None
 
 
 def _unwrapped(content: Content) -> Content:
@@ -176,7 +180,8 @@ def given_vector(given: list[float] | str, dim: int | None) -> Vector:
             raise InvalidInputError("embedding", "is no base64") from None
         if len(raw) % 4:
             raise InvalidInputError("embedding", "is no whole number of float32 values")
-        values = np.frombuffer(raw, "<f4").astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN; told below
+            values = np.frombuffer(raw, "<f4").astype(np.float64)
     else:
         values = np.array(given, np.float64)
     if dim is not None and values.size != dim:

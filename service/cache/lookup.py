@@ -63,7 +63,7 @@ class Lookup:
             await self._semantic([q for q in questions if q.served is None], run)
         except StoreUnavailableError:
             for question in questions:
-                question.reason = Reason.DEGRADED
+                question.reason, question.rule = Reason.DEGRADED, None
         generation, now, latency_ms = self._responses.generation, self._clock(), _ms_since(begun)
         return [question.answer(generation, now, run.stages_ms, latency_ms) for question in questions]
 

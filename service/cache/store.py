@@ -87,11 +87,15 @@ class Store:
     async def _before(
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
     ) -> list[Record | None]:
-        """The live entries that the new ones take the place of."""
-        ids = [one.query.identities[0].entry_id for one in accepted]
-        records = await self._responses.records(keys, ids, budget)
+        """The live entries that the new ones take the place of, also those under a previous secret."""
+        ids = [[identity.entry_id for identity in one.query.identities] for one in accepted]
+        records = iter(await self._responses.records(keys, [one for each in ids for one in each], budget))
         now = self._clock()
-        return [None if one is None or (one.expires_at or now + 1) <= now else one for one in records]
+        found = ([next(records) for _ in each] for each in ids)
+        return [
+            next((one for one in each if one and (one.expires_at is None or one.expires_at > now)), None)
+            for each in found
+        ]
 
     async def _vectors(self, accepted: Sequence[Accepted]) -> list[Vector | EmbedderError | None]:
         """Given, computed, or None for what the exact tier alone will serve."""

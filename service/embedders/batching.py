@@ -5,7 +5,8 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ Row = NDArray[np.float32]
 BATCH = 16  # more gains nothing on few cores, and the first of a batch waits for the last
 PATIENCE_S = 5.0
 TEXT_PATIENCE_S = 0.2  # for each text of a call; the longest takes 0.05 s on a slow core
+CLOSE_S = 5.0
 MAX_WAITING = 4096  # texts; whoever comes later would wait in vain
 RUN_CHARS = 2048  # of all texts, padded to the longest: 16 long texts in one run are slower than one by one
 
@@ -34,12 +36,14 @@ class Model(Protocol):
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
 
-class Waiting(NamedTuple):
-    """A text that waits for its run."""
+@dataclass(slots=True)
+class Waiting:
+    """A text that waits for its run, or for its run's end."""
 
     text: str
-    crowd: int  # how many texts its call has
+    crowd: int  # how many texts the smallest of its calls has
     row: asyncio.Future[Row]
+    callers: int = 0
 
 
 class BatchingEmbedder:
@@ -68,23 +72,32 @@ class BatchingEmbedder:
             return np.empty((0, self.dim), np.float32)
         if len(self._waiting) + len(texts) > MAX_WAITING:
             raise EmbedderError("the model is busy")
-        rows = [self._row(text, len(texts)) for text in texts]
+        waiting = [self._joined(text, len(texts)) for text in texts]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
         try:
             async with asyncio.timeout(self._patience_s + TEXT_PATIENCE_S * len(texts)):
-                return np.stack(await asyncio.gather(*(asyncio.shield(row) for row in rows)))
+                return np.stack(await asyncio.gather(*(asyncio.shield(one.row) for one in waiting)))
         except TimeoutError:
             raise EmbedderError("the model is busy or hangs") from None
+        finally:
+            for one in waiting:
+                self._left(one)
 
-    def _row(self, text: str, crowd: int) -> asyncio.Future[Row]:
+    def _joined(self, text: str, crowd: int) -> Waiting:
         known = self._running.get(text) or self._waiting.get(text)
         if known is None:
             row: asyncio.Future[Row] = asyncio.get_running_loop().create_future()
             known = self._waiting[text] = Waiting(text, crowd, row)
-        elif text in self._waiting and crowd < known.crowd:
-            self._waiting[text] = known._replace(crowd=crowd)
-        return known.row
+        known.crowd = min(known.crowd, crowd)
+        known.callers += 1
+        return known
+
+    def _left(self, one: Waiting) -> None:
+        """A caller got its row, or gave up: nobody runs what nobody waits for."""
+        one.callers -= 1
+        if one.callers == 0 and self._waiting.get(one.text) is one:
+            del self._waiting[one.text]
 
     async def _work(self) -> None:
         for turn in itertools.count():
@@ -119,10 +132,14 @@ class BatchingEmbedder:
             self._running[text].row.set_result(row)
 
     async def close(self) -> None:
-        """Let the run that is on end."""
+        """Turn away who still waits, and give the run that is on a while to end."""
+        for one in self._waiting.values():
+            one.row.set_exception(EmbedderError("the service is ending"))
+            one.row.exception()  # seen, in case every caller is gone
+        self._waiting.clear()
         if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
-        self._executor.shutdown()
+            await asyncio.wait([self._task], timeout=CLOSE_S)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _alike(first: str, waiting: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ stay float32, so a text's vector doesn't depend on what else is in its batch (me
 """
 
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,6 +58,8 @@ class MiniLM:
         """`too_long` for the window, or `unknown_characters`, which all look alike to the model."""
         if len(text) > MAX_CHARS:
             return "too_long"
+        if _loses_characters(text):
+            return "unknown_characters"
         pieces = self._pieces(text)
         if len(pieces) + 2 > WINDOW:
             return "too_long"
@@ -86,6 +89,26 @@ class MiniLM:
     def _pieces(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+
+def _loses_characters(text: str) -> bool:
+    """Whether the model's normaliser drops what tells texts apart.
+
+    It drops every combining mark, which turns "≠" into "=" and "バ" into "ハ", and what Unicode has not
+    assigned. Accents of Latin letters are let pass: most who leave them out mean the same.
+    """
+    if text.isascii():
+        return False
+    base_is_latin = False
+    for char in unicodedata.normalize("NFD", text):
+        category = unicodedata.category(char)
+        if category in {"Co", "Cn", "Cs"} or char == "\ufffd":
+            return True
+        if category != "Mn":
+            base_is_latin = unicodedata.name(char, "").startswith("LATIN ")
+        elif not base_is_latin:
+            return True
+    return False
 
 
 def _weights() -> bytes:

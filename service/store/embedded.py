@@ -227,10 +227,12 @@ def _die_with_parent() -> Callable[[], None] | None:
     """On Linux the kernel ends the server when we die, however we die; elsewhere only stop() does."""
     if sys.platform != "linux":
         return None
-    prctl = ctypes.CDLL(None).prctl  # looked up before the fork
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()  # looked up before the fork
 
     def run_in_child() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before the call above
+            os._exit(1)
 
     return run_in_child
 

@@ -7,7 +7,7 @@ from typing import Any
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys, partition_of
 from service.cache.ports import Budget, NewEntry, Search
-from service.errors import SemcachedError, StoreUnavailableError
+from service.errors import LayoutError, SemcachedError, StoreUnavailableError
 from service.model import Candidate, Generation, Record
 from service.store.client import Command, IndexMissingError, RedisClient, RedisRefusedError, refusal
 from service.store.keys import Keys, entry_id_of
@@ -131,7 +131,10 @@ class RedisResponses:
         attached us has to look.
         """
         before = self._current()
-        now = await read_generation(self._redis, self._keys, budget)
+        try:
+            now = await read_generation(self._redis, self._keys, budget)
+        except LayoutError:  # a later version's
+            now = None
         if now is not None and now != before and now.embedding == before.embedding:
             self._generation = now
             return True

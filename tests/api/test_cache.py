@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -188,14 +189,16 @@ async def test_integers_beyond_64_bits(client: Http) -> None:
 
 
 async def test_web_pages_from_elsewhere_are_refused_without_keys(client: Http) -> None:
-    for origin, status in [
+    cases = [
         ("http://evil.example", 403),
         ("null", 403),
+        ("http://[", 403),
         ("http://localhost:3000", 200),
         ("http://127.0.0.1:8080", 200),
         ("http://[::1]", 200),
-    ]:
-        answer = await client.post(LOOKUP, json=ASKED, headers={"Origin": origin})
+    ]
+    for origin, status in cases:
+        answer = await client.post(LOOKUP, json=ASKED, headers=[("Origin", origin)])
         assert answer.status_code == status, origin
 
 
@@ -216,6 +219,23 @@ async def test_deep_nesting_is_told_before_anything_else(client: Http) -> None:
     one_wrong = {"items": [ASKED | {"response": 1, "metadata": fits}, ASKED | {"response": 1, "metadata": 3}]}
     stored = (await client.post(STORE + "/batch", json=one_wrong)).json()["items"]
     assert [one.get("stored") for one in stored] == [True, None]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]" * 65 + b'"' + b'\\"' * 400_000 + b"\\",  # each quote might begin a string
+        b'{"' + b" - at `$" * 100_000 + b'\\nx":1}',  # a field's name like msgspec's own words
+        b"[" * 900_000,
+        b"[]," * 300_000,
+    ],
+)
+async def test_hostile_bodies_take_no_more_time_than_their_size(client: Http, body: bytes) -> None:
+    """Quadratic, each of these would take minutes."""
+    with anyio.fail_after(20):
+        answer = await client.post(LOOKUP, content=body)
+    assert answer.status_code == 400
+    assert len(answer.content) < 2000
 
 
 async def test_unknown_routes_are_problems_too(client: Http) -> None:

@@ -196,8 +196,9 @@ def test_a_full_redis_still_serves(tmp_path: Path) -> None:
         assert service.http.post(LOOKUP, json=again).json()["response"] == 1
 
 
-def test_the_service_ends_when_its_redis_does(tmp_path: Path) -> None:
-    service = Served(tmp_path).wait()
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_service_ends_when_its_redis_does(tmp_path: Path, workers: str) -> None:
+    service = Served(tmp_path, workers=workers).wait()
     (pid,) = redis_servers(tmp_path)
     os.kill(pid, signal.SIGKILL)
     assert service.process.wait(60) == 1

@@ -74,6 +74,14 @@ async def test_an_answer_replaced_after_a_rotation_is_gone(settings: Settings, m
         assert isinstance(await look(parts, keys, prompt="How do I reset my password?"), Miss)
 
 
+async def test_a_rotation_does_not_shorten_a_life(settings: Settings, minilm: MiniLM) -> None:
+    tenant = operator("acme")
+    async with service(replace(settings, secret=OLD), minilm) as parts:
+        await keep(parts, parts.keyring.of(tenant), prompt="p", ttl_s=None)
+    async with service(replace(settings, secret=NEW, previous_secret=OLD), minilm) as parts:
+        assert (await keep(parts, parts.keyring.of(tenant), prompt="p", ttl_s=60)).expires_in_s is None
+
+
 async def test_a_generated_secret_is_kept(settings: Settings) -> None:
     without = replace(settings, secret=None)
     assert secret_of(without) == secret_of(without)

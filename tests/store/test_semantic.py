@@ -6,11 +6,13 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec import UNSET
 from redis import Redis
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.ports import Search
+from service.errors import LayoutError
 from service.model import Decision, Hit, Miss, Reason, Tier
 from service.store import responses
 from service.store.index import _create_command, load_schema
@@ -295,8 +297,24 @@ async def test_the_index_is_followed_when_it_moves(parts: Parts, keys: TenantKey
     redis.execute_command(*_create_command(schema, name + "3", f"{prefix}:{{0}}:responses:document:1:"))
     lost = await look(parts, keys, prompt="q", embedding=vector(1), **SEMANTIC)
     assert isinstance(lost, Miss)
+    assert lost.rule is UNSET
     assert lost.reason is Reason.DEGRADED  # vectors of two models are never compared
     assert parts.responses.generation is None
+
+
+async def test_a_later_versions_generation_ends_serving(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    prefix = parts.settings.key_prefix
+    name = f"{prefix}:{{meta}}:responses:generation"
+    generation = redis.get(name)
+    assert isinstance(generation, bytes)
+    redis.set(name, msgspec.json.encode(msgspec.json.decode(generation) | {"new": 1}))
+    redis.execute_command("FT.DROPINDEX", f"{prefix}:{{0}}:responses:index:1")
+    lost = await look(parts, keys, prompt="q", embedding=vector(1), **SEMANTIC)
+    assert isinstance(lost, Miss)
+    assert lost.reason is Reason.DEGRADED
+    assert parts.responses.generation is None
+    with pytest.raises(LayoutError, match="another semcached version"):
+        await parts.attach(lambda _: None)
 
 
 def test_similarity_is_one_minus_distance() -> None:

@@ -83,6 +83,16 @@ def test_a_leading_system_message_is_the_system_prompt() -> None:
     assert identity(messages=messages(("system", blocks), ("user", "hello"))) != identity(prompt="hello")
 
 
+def test_a_system_message_that_is_more_than_text_counts_whole() -> None:
+    def led_by(**more: Any) -> Identity:
+        return identity(
+            messages=[{"role": "system", "content": "s", **more}, {"role": "user", "content": "q"}]
+        )
+
+    all_of_them = [led_by(), led_by(name="bob"), led_by(tool_call_id="z"), led_by(tool_calls=[{"a": 1}])]
+    assert len({one.entry_id for one in all_of_them}) == 4
+
+
 @pytest.mark.parametrize(
     "same", [" hello\r\nworld ", "hello\nworld\t", "\u00a0hello\nworld"], ids=["crlf", "tab", "nbsp"]
 )

@@ -77,6 +77,19 @@ def test_nothing_is_cut_silently(model: MiniLM) -> None:
         model.run([too_long])
 
 
+@pytest.mark.parametrize(
+    "text", ["Is a ≠ b?", "x ∉ M", "バリ", "мой дом", "\u05e9\u05b8", "a\ue000b", "a\ufffd", "\u0301a"]
+)
+def test_a_text_that_loses_marks_is_not_embedded(model: MiniLM, text: str) -> None:
+    """To the model "≠" is "=", and Bali, in Japanese, is Paris."""
+    assert model.unfit(text) == "unknown_characters"
+
+
+@pytest.mark.parametrize("text", ["Où est la gare ?", "Straße in Łódź", "¿Qué año?", "costs 5 € …"])
+def test_accents_of_latin_letters_pass(model: MiniLM, text: str) -> None:
+    assert model.unfit(text) is None
+
+
 @pytest.mark.parametrize("text", ["order \U0001f34e", "\U0001f34c", "x" * 200, "\u200b", "\x00"])
 def test_what_the_model_cannot_read_is_not_embedded(model: MiniLM, text: str) -> None:
     assert model.unfit(text) == "unknown_characters"
@@ -150,6 +163,37 @@ async def test_too_many_waiting_texts_are_turned_away() -> None:
     gated.gate.set()
     assert len(await asyncio.gather(*waiting)) == 4
     await embedder.close()
+
+
+async def test_nobody_runs_what_nobody_waits_for() -> None:
+    gated = Gated()
+    embedder = BatchingEmbedder(gated)
+    running = asyncio.create_task(embedder.embed(["running"]))
+    await asyncio.sleep(0.05)
+    leaving = [asyncio.create_task(embedder.embed([f"left {n}", "shared"])) for n in range(50)]
+    staying = asyncio.create_task(embedder.embed(["shared"]))
+    await asyncio.sleep(0.05)
+    for task in leaving:
+        task.cancel()
+    await asyncio.sleep(0.05)
+    gated.gate.set()
+    await asyncio.gather(running, staying)
+    assert gated.runs == [["running"], ["shared"]]
+    await embedder.close()
+
+
+async def test_closing_turns_away_who_still_waits() -> None:
+    gated = Gated()
+    embedder = BatchingEmbedder(gated)
+    running = asyncio.create_task(embedder.embed(["running"]))
+    await asyncio.sleep(0.05)
+    waiting = asyncio.create_task(embedder.embed(["waiting"]))
+    await asyncio.sleep(0.05)
+    gated.gate.set()
+    await embedder.close()
+    assert (await running).shape == (1, 4)
+    with pytest.raises(EmbedderError, match="ending"):
+        await waiting
 
 
 async def test_a_model_that_hangs_fails_the_call() -> None:
