@@ -117,7 +117,7 @@ class EmbeddedRedis:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for us; we stop it when the last request is done
             pass_fds=[self._locks[-1].fileno()],
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one thread only here
+            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - it only calls prctl: no lock of a thread can stop it
         )
         why = _wrong_with(self.url, self._process)
         if why is not None:
