@@ -13,6 +13,9 @@ SemcachedError
     ├── SecretMismatchError
     └── LayoutError          what lies in Redis doesn't fit this program
 
+Two layers refine it for themselves: `store/client.py` (RedisRefusedError, IndexMissingError, both 503) and
+`migrate.py` (BusyError, a StartupError).
+
 `service/api/problems.py` is the one handler that turns these into problem objects (RFC 9457).
 """
 
@@ -25,7 +28,7 @@ class SemcachedError(Exception):
 
 
 class InvalidInputError(SemcachedError):
-    """A field of the request is wrong. `field` is its path, as in `items[3].prompt`."""
+    """A field of the request is wrong. `field` is its path, as in `messages[0].role`."""
 
     status = 400
     title = "Invalid input"

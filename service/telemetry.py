@@ -15,5 +15,5 @@ EMBED_BATCH = Histogram(
     "semcached_embed_batch_size", "Texts per run of the model.", buckets=(1, 2, 4, 8, 16, 32)
 )
 RECORDS_REFUSED = Counter(
-    "semcached_records_refused", "Records read and not believed: MAC, form, id or scope.", ["why"]
+    "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )

@@ -85,9 +85,8 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
     Raises:
         StartupError: a setting or an installed package is wrong.
     """
-    keyring = Keyring(
-        secret_of(settings), (settings.previous_secret and settings.previous_secret.encode()) or None
-    )
+    previous = settings.previous_secret
+    keyring = Keyring(secret_of(settings), None if previous is None else previous.encode())
     model = model or MiniLM(settings.embedder_threads)
     async with connected(redis_url, settings.redis_timeout_s) as redis, batching(model) as embedder:
         responses = RedisResponses(redis, Keys(settings.key_prefix))

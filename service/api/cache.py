@@ -13,6 +13,7 @@ from service.api.authentication import needs
 from service.api.problems import Problem, problem_of
 from service.api.services import Services
 from service.api.wire import MAX_DEPTH, Each, decoder, documented, encoded
+from service.cache.digests import TenantKeys
 from service.cache.question import Question
 from service.cache.store import Accepted
 from service.errors import SemcachedError, StoreUnavailableError
@@ -128,7 +129,7 @@ async def store(request: HttpRequest, services: NamedDependency[Services]) -> Re
     if isinstance(accepted, Refused):
         answer = accepted
     else:
-        (answer,) = await _stored(services, [accepted], request)
+        (answer,) = await _stored(services, [accepted], keys)
     _count_store(answer)
     if isinstance(answer, SemcachedError):
         raise answer
@@ -160,17 +161,17 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
                 answers[at] = one
             else:
                 accepted[at] = one
-    for at, result in zip(accepted, await _stored(services, list(accepted.values()), request), strict=True):
+    for at, result in zip(accepted, await _stored(services, list(accepted.values()), keys), strict=True):
         _count_store(result)
         answers[at] = Failed(problem_of(result)) if isinstance(result, SemcachedError) else result
     return encoded({"items": answers})
 
 
 async def _stored(
-    services: Services, accepted: list[Accepted], request: HttpRequest
+    services: Services, accepted: list[Accepted], keys: TenantKeys
 ) -> list[Stored | SemcachedError]:
     try:
-        return await services.store.answer(accepted, services.keyring.of(request.user.tenant))
+        return await services.store.answer(accepted, keys)
     except StoreUnavailableError as error:
         return [error] * len(accepted)
 

@@ -41,7 +41,7 @@ class Query(NamedTuple):
 
     identities: tuple[Identity, ...]  # the current secret's first
     text: str | None  # what may be embedded; None: the exact tier only
-    messages: bytes | None  # the conversation as JSON, where there is more than the text
+    messages: list[Message] | None  # the conversation, where there is more than the text
     vector: Vector | None  # given by the caller
 
 
@@ -58,24 +58,26 @@ def query(request: QueryFields, keys: TenantKeys, dim: int | None) -> Query:
     """
     _check_identifiers(request)
     system, messages = _conversation(request)
-    before, asked, after = _split(messages)
+    at = _last_question(messages)
+    asked = messages[at]
     content = _unwrapped(asked.content)
     if not content or (isinstance(content, str) and not text(content)):
         raise InvalidInputError(
             "prompt" if request.messages is None else "messages", "asks nothing: it is blank"
         )
-    body = _encode([_canonical(message) for message in messages])
-    said, since = [_canonical(message) for message in before], [_canonical(message) for message in after]
+    conversation = [_canonical(message) for message in messages]
+    said, since = conversation[:at], conversation[at + 1 :]
+    body = _encode(conversation)
     history = _encode([said, since] if since else said) if said or since else b""
     parts = [request.model, system, request.prompt_version, request.attributes]
     open_parts = [request.params, request.tools, request.context]
     # The tenant is in the key of every digest; it stands here too, so that a scope says it.
     scope = _encode([keys.tenant, request.agent_type, *parts, *open_parts])
-    plain = None if after else _plain_text(asked)
+    plain = None if since else _plain_text(asked)
     return Query(
         identities=tuple(_identity(key, request, scope, body, history) for key in keys.keys),
         text=plain,
-        messages=None if len(messages) == 1 and plain is not None else _encode(messages),
+        messages=None if len(messages) == 1 and plain is not None else messages,
         vector=None if request.embedding is None else given_vector(request.embedding, dim),
     )
 
@@ -106,11 +108,11 @@ def _conversation(request: QueryFields) -> tuple[Content, list[Message]]:
     return request.system, messages
 
 
-def _split(messages: list[Message]) -> tuple[list[Message], Message, list[Message]]:
-    """What was said before the last user message, that message, and what came after it."""
+def _last_question(messages: list[Message]) -> int:
+    """Where the last user message stands."""
     for at in range(len(messages) - 1, -1, -1):
         if messages[at].role == "user":
-            return messages[:at], messages[at], messages[at + 1 :]
+            return at
     raise InvalidInputError("messages", "has no user message")
 
 

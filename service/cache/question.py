@@ -69,14 +69,7 @@ class Question:
         self, generation: Generation | None, now: int, stages_ms: dict[str, float], latency_ms: float
     ) -> Hit | Miss:
         """What goes over the wire; `now` in ms since 1970."""
-        decision = Decision(
-            tiers=list(self.tiers),
-            threshold=self.threshold,
-            generation=None if generation is None else generation.number,
-            candidates=list(self.judged.values()),
-            stages_ms=stages_ms,
-        )
-        shown = decision if self.explain else UNSET
+        shown = self._decision(generation, stages_ms) if self.explain else UNSET
         lookup_id = secrets.token_hex(16)
         if self.served is None:
             nearest = self.nearest()
@@ -103,4 +96,13 @@ class Question:
             metadata=msgspec.Raw(record.metadata),
             latency_ms=latency_ms,
             decision=shown,
+        )
+
+    def _decision(self, generation: Generation | None, stages_ms: dict[str, float]) -> Decision:
+        return Decision(
+            tiers=list(self.tiers),
+            threshold=self.threshold,
+            generation=None if generation is None else generation.number,
+            candidates=list(self.judged.values()),
+            stages_ms=stages_ms,
         )

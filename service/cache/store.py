@@ -139,7 +139,7 @@ def _entry(
         temperature=request.temperature,
         attributes=request.attributes,
         text=one.query.text,
-        messages=one.query.messages,
+        messages=None if one.query.messages is None else _json(one.query.messages),
         response=bytes(request.response),
         metadata=_json(request.metadata),
         sources=list(dict.fromkeys(request.sources)),
