@@ -69,6 +69,7 @@ class _Attachment:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._why: str | None = "starting"
+        self._logged: str | None = self._why
 
     async def why_not_ready(self) -> str | None:
         """None while requests are served as they should be."""
@@ -87,17 +88,19 @@ class _Attachment:
                 await self._parts.attach(log.info)
             await self._parts.responses.usable()
         except (StoreUnavailableError, StartupError) as error:
-            self._note(str(error))
+            self._note(str(error), log_it=type(error) is not StoreUnavailableError)
         except Exception:  # a defect must not end the watch
             log.exception("unexpected error while attaching to Redis")
-            self._note("the service's log says more")
+            self._note("the service's log says more", log_it=False)
         else:
             self._note(None)
 
-    def _note(self, why: str | None) -> None:
-        if why != self._why:
-            log.log(logging.WARNING if why else logging.INFO, "%s", why or "serving from Redis")
+    def _note(self, why: str | None, *, log_it: bool = True) -> None:
+        """What the breaker has logged (Redis is away, is back) isn't logged again."""
         self._why = why
+        if log_it and why != self._logged:
+            log.log(logging.WARNING if why else logging.INFO, "%s", why or "serving from Redis")
+            self._logged = why
 
     async def run(self) -> None:
         """Watch for as long as the service runs; end it when the process that started it is gone."""

@@ -86,7 +86,7 @@ def _load(path: Path) -> Step:
 async def status(target: Target) -> list[StepState]:
     """Every step with when it was applied."""
     flat = await target.redis.call("HGETALL", target.keys.meta("migrations"))
-    applied = {name.decode(): float(at) for name, at in dict(flat).items()}
+    applied = {name.decode(): float(at) for name, at in zip(flat[::2], flat[1::2], strict=True)}
     found = steps(target.settings.migrations_dir)
     unknown = sorted(set(applied) - {step.name for step in found})
     if unknown:

@@ -1,6 +1,6 @@
 """Counters and histograms. Labels are words of ours; never a user's text, never a tenant's name."""
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 LOOKUPS = Counter("semcached_lookups", "Lookups answered.", ["outcome", "detail"])
 STORES = Counter("semcached_stores", "Stores answered.", ["outcome"])
@@ -17,3 +17,14 @@ EMBED_BATCH = Histogram(
 RECORDS_REFUSED = Counter(
     "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )
+REDIS_SECONDS = Histogram(
+    "semcached_redis_seconds",
+    "Time of a round trip to Redis, the wait for a connection included.",
+    buckets=(0.0002, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2.5),
+)
+REDIS_FAILURES = Counter(
+    "semcached_redis_failures",
+    "Round trips without an answer: busy, timeout, connection, refused, unwell, unbound.",
+    ["why"],
+)
+BREAKER_OPEN = Gauge("semcached_breaker_open", "1 while nobody waits for Redis because it is away.")

@@ -88,16 +88,18 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
     previous = settings.previous_secret
     keyring = Keyring(secret_of(settings), None if previous is None else previous.encode())
     model = model or MiniLM(settings.embedder_threads)
-    async with connected(redis_url, settings.redis_timeout_s) as redis, batching(model) as embedder:
-        responses = RedisResponses(redis, Keys(settings.key_prefix))
+    keys = Keys(settings.key_prefix)
+    redis_s = settings.redis_timeout_s
+    async with connected(redis_url, redis_s, keys.meta("probe")) as redis, batching(model) as embedder:
+        responses = RedisResponses(redis, keys)
         yield Parts(
             settings=settings,
             keyring=keyring,
             redis=redis,
             embedder=embedder,
             responses=responses,
-            lookup=Lookup(responses, embedder, now_ms, settings.redis_timeout_s),
-            store=Store(responses, embedder, now_ms, settings.redis_timeout_s),
+            lookup=Lookup(responses, embedder, now_ms, redis_s),
+            store=Store(responses, embedder, now_ms, redis_s),
         )
 
 

@@ -1,62 +1,74 @@
-"""The connection to Redis: its settings, and the one door every command goes through.
+"""The one door every command goes through: deadline, breaker, and each reply bound to its request.
 
-RESP2, no retries, short deadlines: redis-py's own defaults take 59 s to give up on a hung server and
-repeat commands that may have run.
+No retries: redis-py's own defaults take 59 s to give up on a hung server and repeat commands that may
+have run.
 """
 
 import asyncio
+import contextlib
+import itertools
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from time import perf_counter
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import AbstractConnection
 
 from service.cache.ports import Budget
-from service.errors import SettingsError, StoreFullError, StoreUnavailableError
+from service.errors import StoreFullError, StoreUnavailableError
+from service.store.breaker import Breaker
+from service.store.connections import Connections
+from service.telemetry import BREAKER_OPEN, REDIS_FAILURES, REDIS_SECONDS
+
+log = logging.getLogger(__name__)
 
 Command = tuple[str | bytes | int | float, ...]
 
+PROBE_S = 1.0
 _FULL = ("OOM", "MISCONF")
+_UNWELL = (exceptions.ReadOnlyError, exceptions.ClusterDownError)  # MASTERDOWN is one of these
 _NO_INDEX = ("no such index", "unknown index")
 
 
 class RedisClient:
     """Sends commands; whatever is wrong with Redis comes out as one of our errors."""
 
-    def __init__(self, redis: Redis, timeout_s: float) -> None:
-        self._redis = redis
+    def __init__(self, connections: Connections, timeout_s: float, probe_key: str) -> None:
+        self.connections = connections
         self._timeout_s = timeout_s
+        self._probe: Command = ("SET", probe_key, 1, "PX", 1000)  # a write: a read-only server isn't well
+        self.breaker = Breaker()
+        self._probing: asyncio.Task[None] | None = None
+        self._nonces = itertools.count()
 
     async def run(self, commands: Sequence[Command], budget: Budget | None = None) -> list[Any]:
-        """Replies in order, in one round trip. An error reply stands in its place as an exception.
+        """Raw RESP2 replies in order, in one round trip. An error reply stands in its place as an exception.
 
         Args:
             commands: each with its arguments.
             budget: what the request may still wait, lessened by what this took; else the settings' time.
 
         Raises:
-            StoreUnavailableError: no answer in time.
+            StoreUnavailableError: no answer in time, or the breaker is open.
         """
         if not commands:
             return []
+        self._turn_away()
         budget = budget or Budget(self._timeout_s)
-        begun = perf_counter()
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         try:
-            async with asyncio.timeout(budget.left_s), self._redis.pipeline(transaction=False) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)
-                replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        except exceptions.AuthenticationError as error:
-            raise StoreUnavailableError(f"Redis refuses our credentials: {error}") from error
-        except (exceptions.RedisError, OSError, TimeoutError) as error:
-            raise StoreUnavailableError(f"Redis does not answer: {type(error).__name__}") from error
+            async with self.connections.turn(begun + budget.left_s):
+                self._turn_away()
+                return await self._watched(commands, begun + budget.left_s)
+        except TimeoutError:
+            REDIS_FAILURES.labels("busy").inc()
+            raise StoreUnavailableError("no connection to Redis became free in time") from None
         finally:
-            budget.left_s -= perf_counter() - begun
-        return replies
+            took = clock() - begun
+            budget.left_s -= took
+            REDIS_SECONDS.observe(took)
 
     async def call(self, *command: str | bytes | float, timeout_s: float | None = None) -> Any:
         """One command's reply; `timeout_s` where it may take longer than the settings' time.
@@ -70,6 +82,67 @@ class RedisClient:
             raise refusal(reply)
         return reply
 
+    async def _watched(self, commands: Sequence[Command], until: float) -> list[Any]:
+        """What goes wrong with a connection in hand counts for the breaker."""
+        try:
+            async with asyncio.timeout_at(until):
+                replies = await self._exchange(commands)
+        except (exceptions.RedisError, OSError) as error:  # TimeoutError is an OSError
+            raise await self._failed(error) from error
+        self.breaker.worked()
+        return replies
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send and read all. The last reply must be this call's nonce, or one of another call is among them.
+
+        Raises:
+            RedisError: the connection, or the server, is not well.
+        """
+        nonce = b"%d" % next(self._nonces)
+        async with self.connections.one() as connection:
+            packed = connection.pack_commands([*commands, ("ECHO", nonce)])
+            await connection.send_packed_command(packed, check_health=False)
+            replies = [await _reply(connection) for _ in range(len(commands) + 1)]
+            if not is_bound(replies.pop(), nonce):
+                raise UnboundError("a reply was not ours")
+        unwell = next((one for one in replies if isinstance(one, Exception) and _is_unwell(one)), None)
+        if unwell is not None:
+            raise unwell
+        return replies
+
+    def _turn_away(self) -> None:
+        if self.breaker.is_open:
+            raise StoreUnavailableError(f"Redis is away: {self.breaker.why}")
+
+    async def _failed(self, error: Exception) -> StoreUnavailableError:
+        """Count a failure. The one that opens the breaker makes the log's one line and starts the probing."""
+        kind, words = _described(error)
+        REDIS_FAILURES.labels(kind).inc()
+        if self.breaker.failed(words):
+            log.warning("Redis is away: %s; lookups miss until it is back", words)
+            BREAKER_OPEN.set(1)
+            self._probing = asyncio.create_task(self._probe_until_well())
+            await self.connections.drop_idle()
+        return StoreUnavailableError(f"Redis is away: {words}")
+
+    async def _probe_until_well(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_S)
+            with contextlib.suppress(exceptions.RedisError, OSError):
+                async with asyncio.timeout(self._timeout_s):
+                    await self._exchange([self._probe])  # refused for want of room or rights: reads go on
+                break
+        self.breaker.close()
+        BREAKER_OPEN.set(0)
+        log.info("Redis is back")
+
+    async def close(self) -> None:
+        """End the probing and close the connections."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.wait([self._probing])
+        await self.connections.drop_idle()
+
 
 class RedisRefusedError(StoreUnavailableError):
     """Redis answered with an error that is ours to fix; the text is Redis's."""
@@ -77,6 +150,41 @@ class RedisRefusedError(StoreUnavailableError):
 
 class IndexMissingError(RedisRefusedError):
     """The index is not there: dropped, or Redis was emptied."""
+
+
+class UnboundError(exceptions.ConnectionError):
+    """A reply of another request came over this connection."""
+
+
+def is_bound(reply: Any, nonce: bytes) -> bool:
+    """Whether the replies read before this one belong to the call that sent the nonce."""
+    return bool(reply == nonce)
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response()
+    except exceptions.ResponseError as error:  # read whole: the connection goes on
+        return error
+
+
+def _is_unwell(reply: Exception) -> bool:
+    return isinstance(reply, _UNWELL) or str(reply).startswith("BUSY ")
+
+
+def _described(error: Exception) -> tuple[str, str]:
+    """A label for the metric, and words for the log and the caller; without the URL, which has a password."""
+    if isinstance(error, UnboundError):
+        return "unbound", str(error)
+    if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
+        return "refused", f"it refuses our credentials: {error}"
+    if isinstance(error, exceptions.BusyLoadingError):
+        return "unwell", "it is loading"
+    if isinstance(error, exceptions.ResponseError):
+        return "unwell", str(error)
+    if isinstance(error, TimeoutError | exceptions.TimeoutError):
+        return "timeout", "no answer in time"
+    return "connection", f"no connection ({type(error).__name__})"
 
 
 def refusal(reply: Exception) -> StoreUnavailableError:
@@ -90,30 +198,14 @@ def refusal(reply: Exception) -> StoreUnavailableError:
 
 
 @asynccontextmanager
-async def connected(url: str, timeout_s: float) -> AsyncIterator[RedisClient]:
-    """A client and its pool, closed at the end. Doesn't connect before the first command.
+async def connected(url: str, timeout_s: float, probe_key: str) -> AsyncIterator[RedisClient]:
+    """A client, closed at the end. Doesn't connect before the first command.
 
     Raises:
         SettingsError: `url` is no Redis URL.
     """
+    client = RedisClient(Connections(url, timeout_s), timeout_s, probe_key)
     try:
-        pool = BlockingConnectionPool.from_url(
-            url,
-            protocol=2,
-            max_connections=32,
-            timeout=timeout_s,
-            socket_timeout=30,  # the deadline of `run` is the one that counts
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-        )
-        pool.connection_kwargs["protocol"] = 2  # whatever the URL's query says: replies are parsed as RESP2
-        pool.connection_class(**pool.connection_kwargs)  # names an option that doesn't exist
-    except (ValueError, TypeError) as error:
-        raise SettingsError(f"SEMCACHED_REDIS_URL: {error}") from None
-    redis = Redis(connection_pool=pool)
-    try:
-        yield RedisClient(redis, timeout_s)
+        yield client
     finally:
-        await redis.aclose()
-        await pool.disconnect()
+        await client.close()

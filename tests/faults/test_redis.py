@@ -1,5 +1,6 @@
 """A Redis that hangs, loads, refuses, is emptied or loses its index; an embedder that fails."""
 
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -18,7 +19,10 @@ from service.embedders.local import MiniLM
 from service.errors import EmbedderError, LayoutError, StoreFullError, StoreUnavailableError
 from service.model import Hit, Miss, Reason
 from service.settings import Settings
+from service.store.breaker import IN_A_ROW, WINDOW
+from service.store.client import PROBE_S
 from service.store.embedded import EmbeddedRedis, running_url
+from service.telemetry import BREAKER_OPEN, REDIS_FAILURES
 from service.wiring import Parts, opened
 from tests.helpers import accepted, keep, look
 
@@ -56,6 +60,17 @@ async def degraded(parts: Parts, **fields: Any) -> bool:
     return isinstance(answer, Miss) and answer.reason is Reason.DEGRADED
 
 
+def is_open(parts: Parts) -> bool:
+    return parts.redis.breaker.is_open
+
+
+async def closed(parts: Parts) -> None:
+    """Wait for the probe."""
+    with anyio.fail_after(10):
+        while is_open(parts):  # noqa: ASYNC110 - nothing tells a test
+            await anyio.sleep(0.05)
+
+
 async def test_a_hung_redis_makes_misses_and_comes_back(own: EmbeddedRedis, minilm: MiniLM) -> None:
     async with service(own, minilm) as parts:
         keys = acme(parts)
@@ -73,6 +88,51 @@ async def test_a_hung_redis_makes_misses_and_comes_back(own: EmbeddedRedis, mini
             while await degraded(parts, prompt="p"):
                 pass
         assert isinstance(await look(parts, keys, prompt="p"), Hit)
+
+
+async def test_the_breaker_opens_and_closes_by_itself(
+    own: EmbeddedRedis, minilm: MiniLM, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with service(own, minilm, timeout_s=0.05) as parts:
+        keys = acme(parts)
+        await keep(parts, keys, prompt="p")
+        assert own.pid
+        os.kill(own.pid, signal.SIGSTOP)
+        try:
+            for _ in range(200):
+                assert await degraded(parts, prompt="p")
+            assert is_open(parts)
+            assert BREAKER_OPEN._value.get() == 1
+            asked_in_vain = REDIS_FAILURES.labels("timeout")._value.get()
+            assert await degraded(parts, prompt="p")
+            assert REDIS_FAILURES.labels("timeout")._value.get() == asked_in_vain
+        finally:
+            os.kill(own.pid, signal.SIGCONT)
+        await closed(parts)
+        assert isinstance(await look(parts, keys, prompt="p"), Hit)
+        assert BREAKER_OPEN._value.get() == 0
+        said = [one.getMessage() for one in caplog.records if one.name == "service.store.client"]
+        assert [one[:13] for one in said] == ["Redis is away", "Redis is back"]
+
+
+async def test_a_read_only_server_is_not_well(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    """It answers a PING, and would lose every store."""
+    async with service(own, minilm, timeout_s=5) as parts:
+        keys = acme(parts)
+        await keep(parts, keys, prompt="p")
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.replicaof("127.0.0.1", 1)
+            redis.config_set("replica-serve-stale-data", "yes")
+            for _ in range(IN_A_ROW):
+                with pytest.raises(StoreUnavailableError):
+                    await parts.redis.call("SET", "x", 1)
+            assert is_open(parts)
+            await anyio.sleep(2 * PROBE_S)
+            assert is_open(parts)
+            redis.replicaof("NO", "ONE")
+        await closed(parts)
+        await keep(parts, keys, prompt="q")
 
 
 async def test_the_budget_is_the_requests_not_the_round_trips(own: EmbeddedRedis, minilm: MiniLM) -> None:
@@ -123,6 +183,8 @@ async def test_a_full_redis_acknowledges_nothing(own: EmbeddedRedis, minilm: Min
                 [accepted(keys, parts, prompt=prompt) for prompt in ("q", "r")], keys
             )
             assert [type(outcome) for outcome in outcomes] == [StoreFullError, StoreFullError]
+            for _ in range(2 * WINDOW):  # never opens the breaker: hits go on
+                await parts.store.answer([accepted(keys, parts, prompt="q")], keys)
             assert isinstance(await look(parts, keys, prompt="p"), Hit)
             redis.config_set("maxmemory", "0")
         await keep(parts, keys, prompt="q")
