@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import multiprocessing
 import signal
@@ -12,8 +13,10 @@ from litestar import Litestar
 from litestar.di import Provide
 
 from service.api import cache, docs, health
+from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
+from service.api.measuring import Measuring
 from service.api.problems import handle
 from service.api.services import Services, provide_services
 from service.embedders.batching import Model
@@ -24,6 +27,7 @@ from service.wiring import Parts, opened
 log = logging.getLogger(__name__)
 
 CHECK_S = 1.0
+MEASURE_EVERY = 10
 
 
 def create_app(settings: Settings, redis_url: str, model: Model | None = None) -> Litestar:
@@ -42,7 +46,9 @@ def create_app(settings: Settings, redis_url: str, model: Model | None = None) -
                 lookup=parts.lookup,
                 store=parts.store,
                 keyring=parts.keyring,
+                rates=parts.rates,
                 why_not_ready=attachment.why_not_ready,
+                metric_tenants=frozenset(settings.metric_tenants.split(",")),
             )
             yield
 
@@ -55,7 +61,7 @@ def create_app(settings: Settings, redis_url: str, model: Model | None = None) -
             docs.files(),
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
-        middleware=[authentication(keys)],
+        middleware=[Measuring, authentication(keys), admission(settings)],
         exception_handlers={Exception: handle},
         lifespan=[lifespan],
         logging_config=None,  # the console script's
@@ -105,11 +111,14 @@ class _Attachment:
     async def run(self) -> None:
         """Watch for as long as the service runs; end it when the process that started it is gone."""
         parent = multiprocessing.parent_process()
-        while True:
+        for turn in itertools.count():
             await asyncio.sleep(CHECK_S)
             if parent is not None and not parent.is_alive():
                 signal.raise_signal(signal.SIGTERM)
             await self.check()
+            if turn % MEASURE_EVERY == 0:
+                with contextlib.suppress(StoreUnavailableError):
+                    await self._parts.responses.measure()
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 from service.errors import InvalidInputError, SemcachedError, SettingsError, StoreUnavailableError
-from service.settings import PREFIX, Settings, described, from_environment
+from service.settings import MAX_RATE, PREFIX, Settings, described, from_environment
 
 if TYPE_CHECKING:
     from service.embedders.local import MiniLM
@@ -82,12 +83,20 @@ def _parser() -> argparse.ArgumentParser:
     create = keys.add_parser("create", help="print a new key, once")
     create.add_argument("--tenant", required=True, help="whose entries it reaches")
     create.add_argument("--role", required=True, choices=["reader", "writer", "admin"], help="what it may do")
+    create.add_argument("--rate-limit", type=_rate, metavar="R", help="requests per second; 0: no limit")
     create.set_defaults(command=_keys_create)
     keys.add_parser("list", help="all keys, without the keys themselves").set_defaults(command=_keys_list)
     revoke = keys.add_parser("revoke", help="a running service refuses the key at once")
     revoke.add_argument("id", help="as `list` shows it")
     revoke.set_defaults(command=_keys_revoke)
     return parser
+
+
+def _rate(text: str) -> float:
+    rate = float(text)
+    if not 0 <= rate <= MAX_RATE:
+        raise ValueError
+    return rate
 
 
 def _settings_table() -> str:
@@ -113,10 +122,9 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
-    import uvicorn
-
     from service.api.auth import Keys
     from service.embedders.local import MiniLM
+    from service.server import serve
 
     Keys(settings.keys_path, settings.admin_key).check_bind(settings.host)
     model = MiniLM(settings.embedder_threads)  # before anything is started: onnxruntime can't be interrupted
@@ -127,27 +135,24 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     try:
         with _redis(settings, redis_died) as url:
             os.environ |= _exported(dataclasses.replace(settings, redis_url=url))
+            if settings.workers > 1:
+                os.environ["PROMETHEUS_MULTIPROC_DIR"] = _fresh(settings.data_dir / "metrics")
             asyncio.run(_prepared(settings, url, model))
             del model
             _say(f"Redis at {_shown(url)}")
-            uvicorn.run(
-                "service.app:from_env",
-                factory=True,
-                host=settings.host,
-                port=settings.port,
-                workers=settings.workers,
-                loop="uvloop",
-                http="httptools",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=30,
-            )
+            serve(settings)
     except KeyboardInterrupt:
         pass
     except SystemExit as ended:  # uvicorn's own codes are not ours
         code = ended.code
     return 1 if code or redis_died.is_set() else 0
+
+
+def _fresh(folder: Path) -> str:
+    """An empty folder, where workers add up their metrics."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    return str(folder)
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
@@ -278,7 +283,7 @@ def _when(seconds: float | None) -> str:
 def _keys_create(arguments: argparse.Namespace, settings: Settings) -> int:
     from service.api.auth import Role, create_key
 
-    print(create_key(settings.keys_path, arguments.tenant, Role[arguments.role]))
+    print(create_key(settings.keys_path, arguments.tenant, Role[arguments.role], arguments.rate_limit))
     return 0
 
 

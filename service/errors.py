@@ -5,6 +5,7 @@ SemcachedError
 ├── UnauthenticatedError     401
 ├── ForbiddenError           403
 ├── NotFoundError            404
+├── TooManyRequestsError     429  over a limit of the key's; try again later
 ├── StoreUnavailableError    503  Redis is away, slow or loading
 │   └── StoreFullError       507  Redis has no room: lookups go on
 ├── EmbedderError            502  the embedder is away or answers rubbish
@@ -58,6 +59,17 @@ class NotFoundError(SemcachedError):
 
     status = 404
     title = "Not found"
+
+
+class TooManyRequestsError(SemcachedError):
+    """Over a limit. `retry_after_s` is when to come again, seconds."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class StoreUnavailableError(SemcachedError):

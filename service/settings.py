@@ -12,6 +12,7 @@ from service.errors import SettingsError
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFIX = "SEMCACHED_"
 SHORTEST_SECRET = 16
+MAX_RATE = 1_000_000
 # What Kubernetes puts into every pod beside a Service named `semcached`.
 _KUBERNETES = re.compile(r"SEMCACHED_(SERVICE_(HOST|PORT)|PORT_\d+_)|SEMCACHED_PORT=tcp://")
 
@@ -46,6 +47,12 @@ class Settings:
     redis_timeout_s: float = _setting(
         0.25, "longest a request waits for Redis in total; batches a little longer"
     )
+    max_in_flight: int = _setting(1024, "requests of one key at a time, per worker; above: 429")
+    max_body_bytes_in_flight: int = _setting(
+        64 * 2**20, "bodies being read or answered, bytes per worker; above: 429"
+    )
+    rate_limit: float = _setting(0, "requests per second of each key; 0: no limit; a key may have its own")
+    metric_tenants: str = _setting("", "tenants that metrics may name, with commas between; others: `other`")
 
     @property
     def migrations_dir(self) -> Path:
@@ -76,6 +83,9 @@ def _check(settings: Settings) -> None:
         ("PARTITIONS", 1 <= settings.partitions <= 1024, "1 to 1024"),  # noqa: PLR2004
         ("THRESHOLD", -1 <= settings.threshold <= 1, "-1 to 1"),
         ("REDIS_TIMEOUT_S", 0 < settings.redis_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004
+        ("MAX_IN_FLIGHT", settings.max_in_flight >= 1, "at least 1"),
+        ("MAX_BODY_BYTES_IN_FLIGHT", settings.max_body_bytes_in_flight >= 2**24, "at least 16777216"),
+        ("RATE_LIMIT", 0 <= settings.rate_limit <= MAX_RATE, f"0 to {MAX_RATE}"),
         ("EMBEDDER", settings.embedder == "local", "`local`"),
         ("EMBEDDER_THREADS", settings.embedder_threads >= 0, "0 or more"),
         (

@@ -1,12 +1,18 @@
-"""Counters and histograms. Labels are words of ours; never a user's text, never a tenant's name."""
+"""Counters, gauges and histograms.
+
+Labels are words of ours, and those tenants' names that SEMCACHED_METRIC_TENANTS lists; never a user's text.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 
-LOOKUPS = Counter("semcached_lookups", "Lookups answered.", ["outcome", "detail"])
-STORES = Counter("semcached_stores", "Stores answered.", ["outcome"])
+REQUESTS = Counter("semcached_requests", "Requests answered.", ["call", "status"])
+LOOKUPS = Counter(
+    "semcached_lookups", "Lookups answered: hits by tier, misses by reason.", ["tenant", "outcome", "detail"]
+)
+STORES = Counter("semcached_stores", "Stores answered.", ["tenant", "outcome"])
 LATENCY = Histogram(
     "semcached_request_seconds",
-    "Time from the handler's start, body not yet read, to its answer.",
+    "Time from a request's headers to its answer, the body's way included.",
     ["call"],
     buckets=(0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2.5),
 )
@@ -27,4 +33,14 @@ REDIS_FAILURES = Counter(
     "Round trips without an answer: busy, timeout, connection, refused, unwell, unbound.",
     ["why"],
 )
-BREAKER_OPEN = Gauge("semcached_breaker_open", "1 while nobody waits for Redis because it is away.")
+BREAKER_OPEN = Gauge(
+    "semcached_breaker_open",
+    "1 while nobody waits for Redis because it is away.",
+    multiprocess_mode="livemax",
+)
+IN_FLIGHT = Gauge("semcached_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
+TURNED_AWAY = Counter("semcached_turned_away", "Requests answered 429: in_flight, bodies, rate.", ["why"])
+INDEX_FAILURES = Gauge(
+    "semcached_index_failures", "Documents that RediSearch could not index.", multiprocess_mode="max"
+)
+INDEX_DOCUMENTS = Gauge("semcached_index_documents", "Documents in the index.", multiprocess_mode="max")

@@ -21,6 +21,7 @@ from service.store.client import RedisClient, connected
 from service.store.index import cuts_off_silently, ensure_indexes, load_schema
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
+from service.store.rates import Rates
 from service.store.responses import RedisResponses
 
 SECRET_BYTES = 32
@@ -35,6 +36,7 @@ class Parts:
     redis: RedisClient
     embedder: Embedder
     responses: RedisResponses
+    rates: Rates
     lookup: Lookup
     store: Store
 
@@ -68,6 +70,7 @@ class Parts:
             )
         schema = load_schema(self.settings.schema_dir / "responses.yaml")
         await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
+        await self.rates.prepare(needed=self.settings.rate_limit > 0)
         if await cuts_off_silently(self.redis):
             report("this Redis cuts long searches off silently: FT.CONFIG SET ON_TIMEOUT FAIL")
         self.responses.follow(layout, generation)
@@ -98,6 +101,7 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
             redis=redis,
             embedder=embedder,
             responses=responses,
+            rates=Rates(redis, keys),
             lookup=Lookup(responses, embedder, now_ms, redis_s),
             store=Store(responses, embedder, now_ms, redis_s),
         )

@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from service.cache.canonical import check_identifier
 from service.errors import ForbiddenError, NotFoundError, SettingsError, UnauthenticatedError
@@ -43,6 +44,8 @@ class Principal(Struct, frozen=True):
 
     tenant: Tenant
     role: Role
+    key: str  # the id of the API key
+    rate_limit: float | None = None  # requests per second, 0: none; None: the settings'
 
     def require(self, role: Role) -> None:
         """Raise ForbiddenError unless the key reaches `role`."""
@@ -50,7 +53,7 @@ class Principal(Struct, frozen=True):
             raise ForbiddenError(f"this needs the role {role.name}; the key is {self.role.name}")
 
 
-class StoredKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StoredKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A key as the file keeps it: SHA-256 of the whole key, never the key."""
 
     id: str
@@ -58,13 +61,15 @@ class StoredKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     role: str
     sha256: str
     created_at: int
+    rate_limit: Annotated[float, Meta(ge=0)] | None = None  # requests per second
 
     def principal(self) -> Principal:
         """Whom the key stands for."""
-        return Principal(Tenant(self.tenant), Role[self.role])
+        return Principal(Tenant(self.tenant), Role[self.role], self.id, self.rate_limit)
 
 
-OPEN = Principal(DEFAULT_TENANT, Role.admin)
+OPEN = Principal(DEFAULT_TENANT, Role.admin, "open")
+ADMIN = Principal(DEFAULT_TENANT, Role.admin, "admin")
 
 
 def operator(tenant: str) -> Tenant:
@@ -120,7 +125,7 @@ class Keys:
         if scheme.lower() != "bearer" or not key:
             raise UnauthenticatedError("send `Authorization: Bearer <key>`")
         digest = _hash(key.strip())  # looking up a hash leaks no timing about the key
-        principal = OPEN if digest == self._admin else self._principals.get(digest)
+        principal = ADMIN if digest == self._admin else self._principals.get(digest)
         if principal is None:
             raise UnauthenticatedError("unknown key")
         return principal
@@ -159,8 +164,8 @@ def read_keys(path: Path) -> list[StoredKey]:
     return keys
 
 
-def create_key(path: Path, tenant: str, role: Role) -> str:
-    """Add a key to the file and return it; it is shown this once.
+def create_key(path: Path, tenant: str, role: Role, rate_limit: float | None = None) -> str:
+    """Add a key to the file and return it; it is shown this once. `rate_limit`: requests per second.
 
     Raises:
         InvalidInputError: the tenant's name has no fitting length.
@@ -174,6 +179,7 @@ def create_key(path: Path, tenant: str, role: Role) -> str:
             role=role.name,
             sha256=_hash(key),
             created_at=int(time.time()),
+            rate_limit=rate_limit,
         )
         keys.append(created)
     return key

@@ -1,6 +1,5 @@
 """/v1/cache: lookup and store, single and in batches."""
 
-from time import perf_counter
 from typing import Annotated, Any
 
 import msgspec
@@ -27,7 +26,7 @@ from service.model import (
     Stored,
     StoreRequest,
 )
-from service.telemetry import LATENCY, LOOKUPS, STORES
+from service.telemetry import LOOKUPS, STORES
 
 MAX_BODY = 1024 * 1024
 MAX_BATCH_BODY = 16 * 1024 * 1024
@@ -78,12 +77,10 @@ _items = decoder(Items, max_depth=MAX_DEPTH + 2)
 )
 async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Ask the cache. A hit carries the answer; a miss says why. `X-Cache` is HIT, MISS or BYPASS."""
-    begun = perf_counter()
     keys = services.keyring.of(request.user.tenant)
     question = services.lookup.question(_lookup_request(await request.body()), keys)
     (answer,) = await services.lookup.answer([question], keys)
-    _count(answer)
-    LATENCY.labels("lookup").observe(perf_counter() - begun)
+    _count(answer, services.label(request.user.tenant))
     return encoded(answer, headers={"X-Cache": _x_cache([answer])})
 
 
@@ -108,7 +105,7 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
     for at, answer in zip(
         questions, await services.lookup.answer(list(questions.values()), keys), strict=True
     ):
-        _count(answer)
+        _count(answer, services.label(request.user.tenant))
         answers[at] = answer
     return encoded({"items": answers}, headers={"X-Cache": _x_cache(answers)})
 
@@ -122,7 +119,6 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
 )
 async def store(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep an answer. Storing a question again extends its life, or replaces its answer."""
-    begun = perf_counter()
     keys = services.keyring.of(request.user.tenant)
     accepted = services.store.accept(_store_request(await request.body()), keys)
     answer: Stored | Refused | SemcachedError
@@ -130,10 +126,9 @@ async def store(request: HttpRequest, services: NamedDependency[Services]) -> Re
         answer = accepted
     else:
         (answer,) = await _stored(services, [accepted], keys)
-    _count_store(answer)
+    _count_store(answer, services.label(request.user.tenant))
     if isinstance(answer, SemcachedError):
         raise answer
-    LATENCY.labels("store").observe(perf_counter() - begun)
     return encoded(answer, status=201 if isinstance(answer, Stored) else 200)
 
 
@@ -147,6 +142,7 @@ async def store(request: HttpRequest, services: NamedDependency[Services]) -> Re
 async def store_batch(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep up to 256 answers: one round trip to Redis, each entry whole or not at all."""
     keys = services.keyring.of(request.user.tenant)
+    label = services.label(request.user.tenant)
     answers: list[Stored | Refused | Failed | None] = []
     accepted: dict[int, Accepted] = {}
     for at, item in enumerate(_items(await request.body()).items):
@@ -157,12 +153,12 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
             answers[at] = Failed(problem_of(error))
         else:
             if isinstance(one, Refused):
-                _count_store(one)
+                _count_store(one, label)
                 answers[at] = one
             else:
                 accepted[at] = one
     for at, result in zip(accepted, await _stored(services, list(accepted.values()), keys), strict=True):
-        _count_store(result)
+        _count_store(result, label)
         answers[at] = Failed(problem_of(result)) if isinstance(result, SemcachedError) else result
     return encoded({"items": answers})
 
@@ -184,13 +180,13 @@ def _x_cache(answers: list[Any]) -> str:
     return "BYPASS" if any(degraded) else "MISS"
 
 
-def _count(answer: Hit | Miss) -> None:
+def _count(answer: Hit | Miss, tenant: str) -> None:
     detail = answer.tier if isinstance(answer, Hit) else answer.reason
-    LOOKUPS.labels("hit" if isinstance(answer, Hit) else "miss", detail.value).inc()
+    LOOKUPS.labels(tenant, "hit" if isinstance(answer, Hit) else "miss", detail.value).inc()
 
 
-def _count_store(answer: Stored | Refused | SemcachedError) -> None:
+def _count_store(answer: Stored | Refused | SemcachedError, tenant: str) -> None:
     outcome = (
         "stored" if isinstance(answer, Stored) else "refused" if isinstance(answer, Refused) else "failed"
     )
-    STORES.labels(outcome).inc()
+    STORES.labels(tenant, outcome).inc()

@@ -1,8 +1,11 @@
 """/livez, /readyz, /health, /metrics: open to everybody, without keys."""
 
+import os
+
 from litestar import Response, get
 from litestar.di import NamedDependency
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.api.services import Services
 from service.api.wire import encoded
@@ -25,5 +28,9 @@ async def readyz(services: NamedDependency[Services]) -> Response[bytes]:
 
 @get("/metrics")
 async def metrics() -> Response[bytes]:
-    """Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    """Prometheus; of all workers, where there are several."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # in prometheus_client
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

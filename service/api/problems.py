@@ -1,6 +1,7 @@
 """The one handler that turns errors into problem objects (RFC 9457)."""
 
 import logging
+import math
 from typing import Annotated, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from service.errors import (
     SemcachedError,
     StoreFullError,
     StoreUnavailableError,
+    TooManyRequestsError,
     UnauthenticatedError,
 )
 
@@ -71,6 +73,8 @@ def handle(_: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if isinstance(error, StoreUnavailableError) and not isinstance(error, StoreFullError):
         headers["Retry-After"] = RETRY_AFTER_S
+    if isinstance(error, TooManyRequestsError):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, UnauthenticatedError):
         headers["WWW-Authenticate"] = "Bearer"
     return Response(

@@ -8,6 +8,8 @@ from litestar.datastructures import State
 from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
 from service.cache.store import Store
+from service.model import Tenant
+from service.store.rates import Rates
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,13 @@ class Services:
     lookup: Lookup
     store: Store
     keyring: Keyring
+    rates: Rates
     why_not_ready: Callable[[], Awaitable[str | None]]
+    metric_tenants: frozenset[str]
+
+    def label(self, tenant: Tenant) -> str:
+        """What metrics may call a tenant."""
+        return tenant if tenant in self.metric_tenants else "other"
 
 
 def provide_services(state: State) -> Services:

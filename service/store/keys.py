@@ -28,6 +28,10 @@ class Keys:
         """The name of a RediSearch index; it shares the hash tag with what it indexes."""
         return f"{self.prefix}:{{{partition}}}:responses:index:{generation.index}"
 
+    def rate(self, api_key: str) -> str:
+        """When an API key's next request is due, by its id."""
+        return f"{self.prefix}:{{rate:{api_key}}}"
+
     def meta(self, name: str) -> str:
         """Layout, generation, migrations' ledger and lease."""
         return f"{self.prefix}:{{meta}}:{name}"

@@ -13,6 +13,7 @@ from service.store.client import Command, IndexMissingError, RedisClient, RedisR
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
+from service.telemetry import INDEX_DOCUMENTS, INDEX_FAILURES
 
 PAGE = 10
 EXHAUSTIVE_PAGE = 50
@@ -124,6 +125,19 @@ class RedisResponses:
         except RedisRefusedError as error:
             if not await self._moved(error, Budget(RELOAD_S)):
                 raise
+
+    async def measure(self) -> None:
+        """Set the gauges of the index.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        generation, partitions = self._current(), self._layout.partitions if self._layout else 0
+        indexes = [self._keys.index(one, generation) for one in range(partitions)]
+        replies = [_value(one) for one in await self._redis.run([("FT.INFO", name) for name in indexes])]
+        told = [dict(zip(reply[::2], reply[1::2], strict=True)) for reply in replies]
+        INDEX_FAILURES.set(sum(int(one[b"hash_indexing_failures"]) for one in told))
+        INDEX_DOCUMENTS.set(sum(int(one[b"num_docs"]) for one in told))
 
     async def _moved(self, error: RedisRefusedError, budget: Budget) -> bool:
         """Whether a migration has published another generation for our embedder's vectors; it is followed.

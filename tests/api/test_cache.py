@@ -337,8 +337,19 @@ async def test_the_docs_page_loads_nothing_from_elsewhere(client: Http) -> None:
 
 async def test_metrics_count_and_tell_no_tales(client: Http) -> None:
     await client.post(LOOKUP, json=ASKED | {"agent_type": "very-secret-name"})
+    await client.post(LOOKUP, json={"prompt": 1})
     text = (await client.get("/metrics")).text
-    assert 'semcached_lookups_total{detail="empty",outcome="miss"}' in text
+    assert 'semcached_lookups_total{detail="empty",outcome="miss",tenant="other"}' in text
+    for line in (
+        'requests_total{call="lookup",status="200"}',
+        'requests_total{call="lookup",status="400"}',
+        'request_seconds_count{call="lookup"}',
+        "redis_seconds_count",
+        "breaker_open 0.0",
+        "index_failures 0.0",
+        "requests_in_flight 0.0",
+    ):
+        assert f"semcached_{line}" in text
     assert "very-secret-name" not in text
     assert "password" not in text
 

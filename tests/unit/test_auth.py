@@ -17,14 +17,15 @@ from service.errors import (
 def test_without_a_file_everybody_is_admin_of_default(tmp_path: Path) -> None:
     keys = Keys(tmp_path / "keys.json")
     assert not keys.enforced
-    assert keys.authenticate("Bearer whatever") == Principal(operator("default"), Role.admin)
+    assert keys.authenticate("Bearer whatever") == Principal(operator("default"), Role.admin, "open")
 
 
 def test_a_created_key_is_known_at_once_and_a_revoked_one_no_more(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     keys = Keys(path)
-    key = create_key(path, "acme", Role.writer)
-    assert keys.authenticate(f"Bearer {key}") == Principal(operator("acme"), Role.writer)
+    key = create_key(path, "acme", Role.writer, 2.5)
+    found = keys.authenticate(f"Bearer {key}")
+    assert found == Principal(operator("acme"), Role.writer, read_keys(path)[0].id, 2.5)
     for other in (None, "", "Bearer", f"Basic {key}", f"Bearer {key}x", f"Bearer {key[:-1]}", "Bearer "):
         with pytest.raises(UnauthenticatedError):
             keys.authenticate(other)
@@ -78,7 +79,7 @@ def test_an_admin_key_works_without_a_file(tmp_path: Path) -> None:
 
 
 def test_roles_include_the_ones_before() -> None:
-    writer = Principal(operator("acme"), Role.writer)
+    writer = Principal(operator("acme"), Role.writer, "k")
     writer.require(Role.reader)
     writer.require(Role.writer)
     with pytest.raises(ForbiddenError):

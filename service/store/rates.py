@@ -1,0 +1,76 @@
+"""The rate limit of a key: GCRA (ITU-T I.371), one function in Redis, so that all workers count together."""
+
+import logging
+
+from service.cache.ports import Budget
+from service.errors import LayoutError, StoreUnavailableError
+from service.store.client import RedisClient, RedisRefusedError
+from service.store.keys import Keys
+
+log = logging.getLogger(__name__)
+
+RATE_S = 0.05
+"""How long a request waits to be counted, s; then it is let in."""
+
+FUNCTION = "semcached_admit_1"
+# One key: the theoretical arrival time in µs since 1970. Doubles hold that exactly until the year 2255.
+LIBRARY = f"""#!lua name=semcached_1
+redis.register_function('{FUNCTION}', function(keys, args)
+  local interval, burst = tonumber(args[1]), tonumber(args[2])
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  local arrival = math.max(now, tonumber(redis.call('GET', keys[1]) or 0))
+  local wait = arrival + interval - burst * interval - now
+  if wait > 0 then
+    return math.ceil(wait)
+  end
+  local due = arrival + interval
+  redis.call('SET', keys[1], string.format('%.0f', due), 'PX', math.ceil((due - now) / 1000) + 1)
+  return 0
+end)
+"""
+
+
+class Rates:
+    """Counts requests. Lets everybody in while Redis is away."""
+
+    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    async def wait_s(self, key: str, rate: float) -> float:
+        """How long this key has to wait, s; 0: it is let in, and counted.
+
+        A second's worth of requests may come at once.
+        """
+        interval_us, burst = round(1e6 / rate), max(1, round(rate))
+        command = ("FCALL", FUNCTION, 1, self._keys.rate(key), interval_us, burst)
+        try:
+            (reply,) = await self._redis.run([command], Budget(RATE_S))
+        except StoreUnavailableError:
+            return 0.0
+        if isinstance(reply, Exception):
+            log.error("the rate limit is not in force: %s", reply)
+            return 0.0
+        return int(reply) / 1e6
+
+    async def prepare(self, *, needed: bool) -> None:
+        """Load the function where it isn't.
+
+        Raises:
+            LayoutError: it is needed, and this user may not load it.
+            StoreUnavailableError: Redis does not answer.
+        """
+        try:
+            await self._redis.call("FUNCTION", "LOAD", LIBRARY)
+        except RedisRefusedError as error:
+            if "already exists" in str(error) or not needed or await self._is_there():
+                return
+            raise LayoutError(
+                f"SEMCACHED_RATE_LIMIT needs a function in Redis: `semcached migrate up` as a user who may "
+                f"load it ({error})"
+            ) from None
+
+    async def _is_there(self) -> bool:
+        (reply,) = await self._redis.run([("FCALL", FUNCTION, 1, self._keys.rate("none"), 1, 1)])
+        return not isinstance(reply, Exception)
