@@ -191,8 +191,8 @@ async def _fsync(patient: Patient) -> Finding:
 
 async def _memory(patient: Patient) -> AsyncIterator[Finding]:
     info = _info(patient)
-    used, limit = int(info["used_memory"]), int(info["maxmemory"])
-    policy = info["maxmemory_policy"]
+    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    policy = info.get("maxmemory_policy", "unknown")
     told = f"{used / 2**20:.0f} MiB used, limit {limit / 2**20:.0f} MiB, policy {policy}"
     if policy.startswith("allkeys"):
         text = f"{told}: may evict layout, generation and ledger, which have no end, and stop the service"
@@ -320,6 +320,11 @@ async def _scopes(patient: Patient) -> AsyncIterator[Finding]:
         try:
             sample = await census.take(patient.redis, name, MOST_DOCUMENTS)
         except IndexMissingError:  # has been said
+            continue
+        except RedisRefusedError as error:
+            yield Finding(
+                Level.WARN, "scopes", f"not counted: {error}", "run doctor when there is less to do"
+            )
             continue
         lost = await without_record(patient.redis, patient.keys, partition, sample)
         if lost > LOST_RECORDS * len(sample):

@@ -18,6 +18,7 @@ from service.cache.digests import Keyring
 from service.errors import LayoutError, StartupError
 from service.settings import Settings
 from service.store.client import RedisClient
+from service.store.diagnosis import pairs
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_layout
 
@@ -94,8 +95,8 @@ async def pending(redis: RedisClient, keys: Keys, folder: Path) -> list[Step]:
 
 
 async def _states(redis: RedisClient, keys: Keys, folder: Path) -> list[StepState]:
-    flat = await redis.call("HGETALL", keys.meta("migrations"))
-    applied = {name.decode(): float(at) for name, at in dict(flat).items()}
+    reply = await redis.call("HGETALL", keys.meta("migrations"))
+    applied = {name: float(at) for name, at in pairs(reply).items()}
     found = steps(folder)
     unknown = sorted(set(applied) - {step.name for step in found})
     if unknown:

@@ -6,7 +6,7 @@
 import hashlib
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from service.settings import CHECKOUT
 
@@ -27,4 +27,5 @@ def acl_options(folder: Path) -> list[str]:
 def as_service(url: str, user: str = SERVICE) -> str:
     """The URL of the same server for a user of the file."""
     parts = urlsplit(url)
-    return parts._replace(netloc=f"{user}:{PASSWORD.replace(' ', '%20')}@{parts.netloc}").geturl()
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{user}:{quote(PASSWORD)}@{host}").geturl()

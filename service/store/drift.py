@@ -45,9 +45,9 @@ async def read_index(redis: RedisClient, name: str) -> IndexState:
     return IndexState(
         fields=dict(_field(attribute) for attribute in info["attributes"]),
         documents=int(info["num_docs"]),
-        failures=int(info["hash_indexing_failures"]),
+        failures=int(info.get("hash_indexing_failures", 0)),
         last_error=text(errors.get("last indexing error", "N/A")),
-        built=float(info["percent_indexed"]),
+        built=float(info.get("percent_indexed", 1)),
     )
 
 

@@ -1,13 +1,17 @@
 """What docs/redis.acl refuses. What it must allow, the rest of the suite shows: it runs under it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from redis import Redis, exceptions
 
+from service.embedders.local import MiniLM
 from service.errors import StartupError
+from service.settings import Settings
 from service.store.embedded import EmbeddedRedis
+from service.wiring import opened
 from tests.acl import FILE, MIGRATE, SERVICE, as_service
 
 NEVER = """
@@ -76,6 +80,18 @@ def test_migrations_may_do_little_more(user: Redis) -> None:
     forbidden = commands(NEVER) + commands(ELSEWHERE) + ["FT.DROPINDEX other", "FT.AGGREGATE other *"]
     assert [command for command in forbidden if not refused(user, command)] == []
     assert [command for command in commands(MIGRATIONS) if refused(user, command)] == []
+
+
+@pytest.mark.anyio
+async def test_each_user_sets_up_an_empty_redis(settings: Settings, redis: Redis, minilm: MiniLM) -> None:
+    """Migrations may run under either; the service does, on its first start."""
+    for user, prefix in [(SERVICE, settings.key_prefix), (MIGRATE, settings.key_prefix[:-1] + "x")]:
+        url = as_service(settings.redis_url or "", user)
+        async with opened(replace(settings, key_prefix=prefix), url, minilm) as parts:
+            await parts.attach(lambda _: None)
+            assert parts.responses.generation is not None
+    redis.execute_command("FT.DROPINDEX", f"{prefix}:{{0}}:responses:index:1")
+    redis.delete(*redis.scan_iter(f"{prefix}:*", count=1000))
 
 
 def test_an_admin_may_do_all_of_it(redis: Redis) -> None:
