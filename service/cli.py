@@ -79,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     migrate.set_defaults(command=_migrate)
 
+    doctor = commands.add_parser("doctor", help="what this Redis can do, what is wrong, how to mend it")
+    doctor.set_defaults(command=_doctor)
+
     keys = commands.add_parser("keys", help="API keys").add_subparsers(required=True, metavar="ACTION")
     create = keys.add_parser("create", help="print a new key, once")
     create.add_argument("--tenant", required=True, help="whose entries it reaches")
@@ -221,7 +224,7 @@ def _say(text: str) -> None:
     print(f"semcached: {text}", file=sys.stderr)
 
 
-# --- warm, migrate ---
+# --- warm, migrate, doctor ---
 
 
 def _warm(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -266,6 +269,23 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
         for state in states:
             print(f"{state.step.name}  {_when(state.applied_at)}  {state.step.summary}")
         return 0
+
+    with _running_redis(settings) as url:
+        return asyncio.run(run(url))
+
+
+def _doctor(_: argparse.Namespace, settings: Settings) -> int:
+    from service.doctor import Level, examine
+
+    async def run(url: str) -> int:
+        code = 0
+        async for finding in examine(settings, url):
+            print(f"{finding.level:4}  {finding.subject}: {finding.text}")
+            if finding.fix:
+                print(f"      fix: {finding.fix}")
+            if finding.level is Level.FAIL:
+                code = 1
+        return code
 
     with _running_redis(settings) as url:
         return asyncio.run(run(url))

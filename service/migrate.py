@@ -18,6 +18,7 @@ from service.cache.digests import Keyring
 from service.errors import LayoutError, StartupError
 from service.settings import Settings
 from service.store.client import RedisClient
+from service.store.diagnosis import pairs
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_layout
 
@@ -85,9 +86,18 @@ def _load(path: Path) -> Step:
 
 async def status(target: Target) -> list[StepState]:
     """Every step with when it was applied."""
-    flat = await target.redis.call("HGETALL", target.keys.meta("migrations"))
-    applied = {name.decode(): float(at) for name, at in zip(flat[::2], flat[1::2], strict=True)}
-    found = steps(target.settings.migrations_dir)
+    return await _states(target.redis, target.keys, target.settings.migrations_dir)
+
+
+async def pending(redis: RedisClient, keys: Keys, folder: Path) -> list[Step]:
+    """The steps that `up` would run."""
+    return [state.step for state in await _states(redis, keys, folder) if state.applied_at is None]
+
+
+async def _states(redis: RedisClient, keys: Keys, folder: Path) -> list[StepState]:
+    reply = await redis.call("HGETALL", keys.meta("migrations"))
+    applied = {name: float(at) for name, at in pairs(reply).items()}
+    found = steps(folder)
     unknown = sorted(set(applied) - {step.name for step in found})
     if unknown:
         raise LayoutError(f"Redis was migrated by a later semcached: {', '.join(unknown)}")
@@ -96,7 +106,7 @@ async def status(target: Target) -> list[StepState]:
 
 async def plan(target: Target) -> list[Step]:
     """The steps that `up` would run."""
-    return [state.step for state in await status(target) if state.applied_at is None]
+    return await pending(target.redis, target.keys, target.settings.migrations_dir)
 
 
 async def up(target: Target, report: Callable[[str], None]) -> None:

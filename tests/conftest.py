@@ -11,7 +11,9 @@ from redis import Redis
 from service.embedders.local import MiniLM
 from service.settings import Settings
 from service.store.embedded import EmbeddedRedis
+from service.store.rates import LIBRARY
 from service.wiring import Parts, opened
+from tests.acl import acl_options, as_service
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +23,12 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
-    """On a free port; DEBUG is allowed so that tests can stop the clock of expiry."""
-    options = ("--enable-debug-command", "yes", "--appendonly", "no")
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis"), port=0, options=options) as server:
+    """On a free port, under docs/redis.acl; DEBUG is allowed so that tests can stop the clock of expiry."""
+    folder = tmp_path_factory.mktemp("redis")
+    options = ("--enable-debug-command", "yes", "--enable-module-command", "yes", "--appendonly", "no")
+    with EmbeddedRedis(folder, port=0, options=[*options, *acl_options(folder)]) as server:
+        with Redis.from_url(server.url) as admin:
+            admin.function_load(LIBRARY)  # as `semcached migrate up` does for an admin
         yield server
 
 
@@ -34,6 +39,7 @@ def minilm() -> MiniLM:
 
 @pytest.fixture
 def redis(redis_server: EmbeddedRedis) -> Iterator[Redis]:
+    """For looking behind: an admin's connection."""
     client = Redis.from_url(redis_server.url, protocol=2)
     yield client
     client.close()
@@ -54,7 +60,7 @@ def prefix(redis: Redis) -> Iterator[str]:
 @pytest.fixture
 def settings(prefix: str, tmp_path: Path, redis_server: EmbeddedRedis) -> Settings:
     return Settings(
-        redis_url=redis_server.url,
+        redis_url=as_service(redis_server.url),
         key_prefix=prefix,
         data_dir=tmp_path,
         secret="a secret of the tests, 1",

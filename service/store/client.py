@@ -103,7 +103,10 @@ class RedisClient:
             packed = connection.pack_commands([*commands, ("ECHO", nonce)])
             await connection.send_packed_command(packed, check_health=False)
             replies = [await _reply(connection) for _ in range(len(commands) + 1)]
-            if not is_bound(replies.pop(), nonce):
+            last = replies.pop()
+            if isinstance(last, exceptions.NoPermissionError):
+                raise last
+            if not is_bound(last, nonce):
                 raise UnboundError("a reply was not ours")
         unwell = next((one for one in replies if isinstance(one, Exception) and _is_unwell(one)), None)
         if unwell is not None:
@@ -177,7 +180,7 @@ def _described(error: Exception) -> tuple[str, str]:
     if isinstance(error, UnboundError):
         return "unbound", str(error)
     if isinstance(error, exceptions.AuthenticationError | exceptions.NoPermissionError):
-        return "refused", f"it refuses our credentials: {error}"
+        return "refused", f"it refuses us: {error}"
     if isinstance(error, exceptions.BusyLoadingError):
         return "unwell", "it is loading"
     if isinstance(error, exceptions.ResponseError):

@@ -10,6 +10,7 @@ from redisvl.schema import IndexSchema
 from service.errors import LayoutError
 from service.model import Generation
 from service.store.client import Command, RedisClient, RedisRefusedError
+from service.store.diagnosis import NotAllowedError, read_info, timeout_policy
 from service.store.keys import Keys
 from service.store.responses import TAGS
 
@@ -92,10 +93,9 @@ async def check_search(redis: RedisClient) -> None:
 async def cuts_off_silently(redis: RedisClient) -> bool:
     """Whether a query that runs out of time answers with what it has, as if that were all."""
     try:
-        reply = await redis.call("FT.CONFIG", "GET", "ON_TIMEOUT")
-    except RedisRefusedError:  # not ours to ask
+        return await timeout_policy(redis, await read_info(redis)) != "fail"
+    except (NotAllowedError, RedisRefusedError):
         return False
-    return "return" in str(reply).lower()
 
 
 def _create_command(schema: IndexSchema, name: str, prefix: str) -> Command:

@@ -36,6 +36,10 @@ class Keys:
         """Layout, generation, migrations' ledger and lease."""
         return f"{self.prefix}:{{meta}}:{name}"
 
+    def trial(self, name: str) -> str:
+        """A name under which nothing lies."""
+        return f"{self.prefix}:{{trial}}:{name}"
+
 
 def entry_id_of(document: bytes) -> str:
     """The id at the end of a document's key."""

@@ -64,13 +64,14 @@ class Rates:
         try:
             await self._redis.call("FUNCTION", "LOAD", LIBRARY)
         except RedisRefusedError as error:
-            if "already exists" in str(error) or not needed or await self._is_there():
+            if "already exists" in str(error) or not needed or await self.is_loaded():
                 return
             raise LayoutError(
                 f"SEMCACHED_RATE_LIMIT needs a function in Redis: `semcached migrate up` as a user who may "
                 f"load it ({error})"
             ) from None
 
-    async def _is_there(self) -> bool:
-        (reply,) = await self._redis.run([("FCALL", FUNCTION, 1, self._keys.rate("none"), 1, 1)])
-        return not isinstance(reply, Exception)
+    async def is_loaded(self) -> bool:
+        """Whether Redis knows the function. It is called without a key, which it refuses."""
+        (reply,) = await self._redis.run([("FCALL", FUNCTION, 0)])
+        return "not found" not in str(reply)

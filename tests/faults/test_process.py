@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from bench.processes import Served, command, free_port, gone, redis_servers, served
+from tests.acl import acl_options, as_service
 
 LOOKUP, STORE = "/v1/cache/lookup", "/v1/cache/store"
 
@@ -153,7 +154,7 @@ def test_redis_away_at_start_and_later(tmp_path: Path) -> None:
     from service.store.embedded import EmbeddedRedis  # noqa: PLC0415 - only here
 
     port = free_port()
-    service = Served(tmp_path / "service", redis_url=f"redis://127.0.0.1:{port}")
+    service = Served(tmp_path / "service", redis_url=as_service(f"redis://127.0.0.1:{port}"))
     try:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -171,7 +172,8 @@ def test_redis_away_at_start_and_later(tmp_path: Path) -> None:
         )
         store = service.http.post(STORE, json=entry(1) | {"response": 1})
         assert (store.status_code, store.headers["retry-after"]) == (503, "1")
-        with EmbeddedRedis(tmp_path / "redis", port=port) as redis:
+        (tmp_path / "redis").mkdir()
+        with EmbeddedRedis(tmp_path / "redis", port=port, options=acl_options(tmp_path / "redis")) as redis:
             assert redis.pid
             service.wait()
             assert service.http.post(STORE, json=entry(1) | {"response": 1}).status_code == 201

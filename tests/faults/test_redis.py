@@ -24,6 +24,7 @@ from service.store.client import PROBE_S
 from service.store.embedded import EmbeddedRedis, running_url
 from service.telemetry import BREAKER_OPEN, REDIS_FAILURES
 from service.wiring import Parts, opened
+from tests.acl import acl_options, as_service
 from tests.helpers import accepted, keep, look
 
 pytestmark = pytest.mark.anyio
@@ -34,14 +35,20 @@ KEY = "acme"
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[EmbeddedRedis]:
     """A Redis that the test may hurt."""
-    with EmbeddedRedis(tmp_path / "redis", options=["--enable-debug-command", "yes"]) as server:
+    (tmp_path / "redis").mkdir()
+    options = ["--enable-debug-command", "yes", *acl_options(tmp_path / "redis")]
+    with EmbeddedRedis(tmp_path / "redis", options=options) as server:
         yield server
 
 
 @asynccontextmanager
-async def service(own: EmbeddedRedis, minilm: MiniLM, timeout_s: float = 0.25) -> AsyncIterator[Parts]:
-    settings = Settings(redis_url=own.url, secret="a secret of the tests, 1", redis_timeout_s=timeout_s)
-    async with opened(settings, own.url, minilm) as parts:
+async def service(
+    own: EmbeddedRedis, minilm: MiniLM, timeout_s: float = 0.25, *, admin: bool = False
+) -> AsyncIterator[Parts]:
+    """As the ACL's user; `admin` where a test sends through it what the service never does."""
+    url = own.url if admin else as_service(own.url)
+    settings = Settings(redis_url=url, secret="a secret of the tests, 1", redis_timeout_s=timeout_s)
+    async with opened(settings, url, minilm) as parts:
         with anyio.fail_after(30):
             while parts.responses.generation is None:
                 try:
@@ -126,7 +133,7 @@ async def test_a_read_only_server_is_not_well(own: EmbeddedRedis, minilm: MiniLM
             redis.config_set("replica-serve-stale-data", "yes")
             for _ in range(IN_A_ROW):
                 with pytest.raises(StoreUnavailableError):
-                    await parts.redis.call("SET", "x", 1)
+                    await parts.redis.call("SET", "sc:x", 1)
             assert is_open(parts)
             await anyio.sleep(2 * PROBE_S)
             assert is_open(parts)
@@ -136,7 +143,7 @@ async def test_a_read_only_server_is_not_well(own: EmbeddedRedis, minilm: MiniLM
 
 
 async def test_the_budget_is_the_requests_not_the_round_trips(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm, timeout_s=5) as parts:
+    async with service(own, minilm, timeout_s=5, admin=True) as parts:
         budget = Budget(0.3)
         await parts.redis.run([("DEBUG", "SLEEP", 0.2)], budget)
         assert budget.left_s < 0.1
@@ -145,7 +152,7 @@ async def test_the_budget_is_the_requests_not_the_round_trips(own: EmbeddedRedis
 
 
 async def test_no_command_is_repeated(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm) as parts:
+    async with service(own, minilm, admin=True) as parts:
         await parts.redis.call("SET", "count", 0)
         cut = ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")  # this connection's end, too
         with pytest.raises(StoreUnavailableError):
@@ -159,7 +166,7 @@ async def test_an_error_is_not_an_honest_miss(
     own: EmbeddedRedis, minilm: MiniLM, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     """The server itself makes the reply, out of a script."""
-    async with service(own, minilm) as parts:
+    async with service(own, minilm, admin=True) as parts:
         run = type(parts.redis).run
 
         async def refused(self: Any, commands: Any, *rest: Any) -> Any:

@@ -141,7 +141,7 @@ class Shapes:
         return bool(reply == [1, found.encode()])
 
     async def error(self, n: int) -> bool:
-        (reply,) = await self._parts.redis.run([("HGET", self._key("string", n), "x")])
+        (reply,) = await self._parts.redis.run([("HGETALL", self._key("string", n))])
         return isinstance(reply, Exception) and "WRONGTYPE" in str(reply)
 
     async def lookup(self, n: int) -> bool:
@@ -253,7 +253,7 @@ async def test_stray_replies(
             assert tally.wrong == 0
             assert await balanced(parts)
         else:
-            assert tally.wrong > STRAYS / 4
+            assert tally.wrong > STRAYS / 20  # many spoil only the login of a connection made anew
 
 
 @pytest.mark.usefixtures("no_breaker")
