@@ -2,10 +2,10 @@
 
     sudo .venv/bin/python bench/image.py
 
-Runs the build stage's RUN and COPY lines in a mount namespace of its own, where /opt/semcached and /build are
-scratch folders, with this machine's Python 3.11 as the base image's. Then starts ENTRYPOINT and CMD with
-ENV on a read-only root, as USER without capabilities, on an embedded Redis outside, asks, runs HEALTHCHECK, and
-sends STOPSIGNAL. The base image itself, and the final stage's RUN on it, are not shown by this.
+Runs the build stage's RUN and COPY lines in a mount namespace of its own, where /opt/semcached and /build
+are scratch folders, with this machine's Python 3.11 as the base image's. Then starts ENTRYPOINT and CMD
+with ENV on a read-only root, as USER without capabilities, on an embedded Redis outside, asks, runs
+HEALTHCHECK, and sends STOPSIGNAL. Says nothing about the base image, nor about the final stage's RUN on it.
 """
 
 import argparse
@@ -102,6 +102,7 @@ def container(stage: list[Instruction], url: str, port: int) -> Iterator[subproc
         mount -t tmpfs -o noexec,nosuid,nodev tmpfs /tmp
         mount -o remount,bind,ro {PREFIX}
         mount -o remount,bind,ro /
+        if touch /probe 2>&- || touch {PREFIX}/probe 2>&-; then echo "the root is writable"; exit 9; fi
         exec "$@" """
     entry = [*json.loads(one(stage, "ENTRYPOINT")), *json.loads(one(stage, "CMD"))]
     as_user = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--no-new-privs"]
@@ -161,6 +162,14 @@ def inside(python: Path, url: str) -> None:
     with container(final, url, port) as process:
         print(f"ready in {wait(process, port):.2f} s")
         ask(port)
+        status = Path(f"/proc/{process.pid}/status").read_text("utf-8")
+        print(
+            re.sub(
+                r"\s+",
+                " ",
+                " ".join(re.findall(r"^(?:Uid|CapBnd|NoNewPrivs|VmRSS):.*", status, re.MULTILINE)),
+            )
+        )
         health = subprocess.run(
             health_command(final), env=environment(final) | {"SEMCACHED_PORT": str(port)}, check=False
         )
