@@ -19,7 +19,7 @@ from service.errors import LayoutError, StartupError
 from service.settings import Settings
 from service.store.client import RedisClient
 from service.store.keys import Keys
-from service.store.layout import check_secret, read_layout
+from service.store.layout import check_secret, read_generation, read_layout
 
 LEASE_MS = 30_000
 WAIT_FOR_OTHER_S = 15
@@ -84,13 +84,16 @@ def _load(path: Path) -> Step:
 
 
 async def status(target: Target) -> list[StepState]:
-    """Every step with when it was applied."""
+    """Every step with when it was applied; none counts where what they wrote is gone (evicted, say)."""
     flat = await target.redis.call("HGETALL", target.keys.meta("migrations"))
     applied = {name.decode(): float(at) for name, at in dict(flat).items()}
     found = steps(target.settings.migrations_dir)
     unknown = sorted(set(applied) - {step.name for step in found})
     if unknown:
         raise LayoutError(f"Redis was migrated by a later semcached: {', '.join(unknown)}")
+    written = [await read(target.redis, target.keys) for read in (read_layout, read_generation)]
+    if None in written:
+        applied = {}
     return [StepState(step, applied.get(step.name)) for step in found]
 
 

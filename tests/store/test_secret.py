@@ -172,3 +172,21 @@ async def test_replicas_change_the_secret_in_turn(settings: Settings, minilm: Mi
     async with service(turned, minilm) as first, service(only_new, minilm) as second:
         assert await kept_is_read(first, second, "six")
         assert isinstance(await look(second, second.keyring.of(tenant), prompt="one"), Miss)
+
+
+@pytest.mark.parametrize("lost", ["layout", "responses:generation"])
+async def test_a_layout_that_was_evicted_is_made_again(
+    settings: Settings, minilm: MiniLM, redis: Redis, lost: str
+) -> None:
+    tenant = operator("acme")
+    async with service(settings, minilm) as parts:
+        await keep(parts, parts.keyring.of(tenant), prompt="p")
+    redis.delete(f"{settings.key_prefix}:{{meta}}:{lost}")
+    with pytest.raises(LayoutError, match="migrate up"):
+        async with service(settings, minilm):
+            pass
+    async with opened(settings, settings.redis_url or "", minilm) as parts:
+        await migrate.up(parts.target, lambda _: None)
+        assert await migrate.plan(parts.target) == []
+        await parts.attach(lambda _: None)
+        assert isinstance(await look(parts, parts.keyring.of(tenant), prompt="p"), Hit)
