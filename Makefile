@@ -31,14 +31,15 @@ bench: .venv/.dev
 	$(PIP) install --require-hashes -r requirements-dev.lock
 	touch $@
 
-# Needs uv. Hashes, and no registry's name.
+# Needs uv. Hashes, and no registry's name. The image's two locks: what runs in it, and what builds it.
+LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header
 lock:
-	uv pip compile -q pyproject.toml --extra local --extra embedded --group build --universal \
-		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
-		--output-file requirements.lock
-	uv pip compile -q pyproject.toml --extra local --extra embedded --group build --group dev --universal \
-		--python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header \
+	$(LOCK) pyproject.toml --extra local --extra embedded --group build --output-file requirements.lock
+	$(LOCK) pyproject.toml --extra local --extra embedded --group build --group dev \
 		--constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra local --constraint requirements.lock --output-file requirements-image.lock
+	$(LOCK) --group build --constraint requirements.lock --output-file requirements-image-build.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache

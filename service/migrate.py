@@ -20,7 +20,7 @@ from service.settings import Settings
 from service.store.client import RedisClient
 from service.store.diagnosis import pairs
 from service.store.keys import Keys
-from service.store.layout import check_secret, read_layout
+from service.store.layout import check_secret, read_generation, read_layout
 
 LEASE_MS = 30_000
 WAIT_FOR_OTHER_S = 15
@@ -85,7 +85,7 @@ def _load(path: Path) -> Step:
 
 
 async def status(target: Target) -> list[StepState]:
-    """Every step with when it was applied."""
+    """Every step with when it was applied; none counts where what they wrote is gone (evicted, say)."""
     return await _states(target.redis, target.keys, target.settings.migrations_dir)
 
 
@@ -101,6 +101,9 @@ async def _states(redis: RedisClient, keys: Keys, folder: Path) -> list[StepStat
     unknown = sorted(set(applied) - {step.name for step in found})
     if unknown:
         raise LayoutError(f"Redis was migrated by a later semcached: {', '.join(unknown)}")
+    written = [await read(redis, keys) for read in (read_layout, read_generation)]
+    if None in written:
+        applied = {}
     return [StepState(step, applied.get(step.name)) for step in found]
 
 

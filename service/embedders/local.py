@@ -5,6 +5,7 @@ stay float32, so a text's vector doesn't depend on what else is in its batch (me
 """
 
 import hashlib
+import os
 import unicodedata
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -30,6 +31,8 @@ class MiniLM:
     dim = DIM
 
     def __init__(self, threads: int = 0) -> None:
+        # Since 1.29 onnxruntime on Linux sends its maker a device id and names of models, unless told not to.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             import onnxruntime  # noqa: PLC0415 - half a second that other embedders don't need
             from tokenizers import Tokenizer  # noqa: PLC0415

@@ -149,3 +149,44 @@ async def test_migrations_are_idempotent_and_one_works_at_a_time(
         redis.hset(f"{settings.key_prefix}:{{meta}}:migrations", "9999_from_the_future", "1")
         with pytest.raises(LayoutError, match="9999"):
             await migrate.status(target)
+
+
+async def test_replicas_change_the_secret_in_turn(settings: Settings, minilm: MiniLM) -> None:
+    """As docs/operations.md says: first everyone reads both, then everyone writes the new one."""
+    tenant = operator("acme")
+    only_old, both = replace(settings, secret=OLD), replace(settings, secret=OLD, previous_secret=NEW)
+    turned, only_new = replace(settings, secret=NEW, previous_secret=OLD), replace(settings, secret=NEW)
+
+    async def kept_is_read(writer: Parts, reader: Parts, prompt: str) -> bool:
+        await keep(writer, writer.keyring.of(tenant), prompt=prompt)
+        return isinstance(await look(reader, reader.keyring.of(tenant), prompt=prompt), Hit)
+
+    async with service(only_old, minilm) as first, service(both, minilm) as second:
+        assert await kept_is_read(first, second, "one")
+        assert await kept_is_read(second, first, "two")
+    async with service(both, minilm) as first, service(turned, minilm) as second:
+        assert await kept_is_read(first, second, "three")
+        assert await kept_is_read(second, first, "four")
+        async with service(both, minilm) as restarted:  # in the middle of it
+            assert await kept_is_read(second, restarted, "five")
+    async with service(turned, minilm) as first, service(only_new, minilm) as second:
+        assert await kept_is_read(first, second, "six")
+        assert isinstance(await look(second, second.keyring.of(tenant), prompt="one"), Miss)
+
+
+@pytest.mark.parametrize("lost", ["layout", "responses:generation"])
+async def test_a_layout_that_was_evicted_is_made_again(
+    settings: Settings, minilm: MiniLM, redis: Redis, lost: str
+) -> None:
+    tenant = operator("acme")
+    async with service(settings, minilm) as parts:
+        await keep(parts, parts.keyring.of(tenant), prompt="p")
+    redis.delete(f"{settings.key_prefix}:{{meta}}:{lost}")
+    with pytest.raises(LayoutError, match="migrate up"):
+        async with service(settings, minilm):
+            pass
+    async with opened(settings, settings.redis_url or "", minilm) as parts:
+        await migrate.up(parts.target, lambda _: None)
+        assert await migrate.plan(parts.target) == []
+        await parts.attach(lambda _: None)
+        assert isinstance(await look(parts, parts.keyring.of(tenant), prompt="p"), Hit)

@@ -1,8 +1,11 @@
 """The local model, and the joining of concurrent texts."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -233,3 +236,11 @@ async def test_warm_before_use(model: MiniLM) -> None:
     async with batching(model) as embedder:
         assert (await embedder.embed(["hello"])).shape == (1, DIM)
         assert embedder.unfit("hello") is None
+
+
+def test_the_model_reports_to_nobody(tmp_path: Path) -> None:
+    """What onnxruntime would send goes through a database in the home folder."""
+    source = "from service.embedders.local import MiniLM; MiniLM().run(['hello'])"
+    clean = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", source], env=clean, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []
