@@ -26,7 +26,7 @@ ATTEMPTS = 2
 
 _REFUSED_TEXT = {400, 413, 422}
 _MAY_PASS = {408, 409}
-_jittered = wait_exponential_jitter(initial=0.05, jitter=0.1)
+_jittered = wait_exponential_jitter(multiplier=0.05, jitter=0.1)
 
 
 class OpenAIEmbedder:
