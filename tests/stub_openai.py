@@ -139,7 +139,8 @@ class Stub:
         self.mode: Mode = ok
         self.hold: asyncio.Event | None = None  # requests wait for it
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
-        self.inside = self.most_inside = self.connections = 0
+        self.inside = self.most_inside = 0
+        self.connections: set[asyncio.StreamWriter] = set()
         self.port = 0
         self._server: asyncio.Server | None = None
 
@@ -157,20 +158,22 @@ class Stub:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """From now on, connections are refused; those that are open end with their request."""
+        """From now on, connections are refused; those that are open end."""
         if self._server is not None:
             self._server.close()
             self._server = None
+        for writer in self.connections:
+            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
+        self.connections.add(writer)
         try:
             while self._server is not None:
                 await self._request(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self.connections -= 1
+            self.connections.discard(writer)
             writer.close()
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -56,16 +56,17 @@ class Gate:
         self._clock = clock
         self._closed_until = 0.0
         self._failures = 0
+        self._last = ""  # what the last failure said
         self._probing = False
 
     def check(self) -> None:
         """Nothing while calls may be made.
 
         Raises:
-            ProviderError: `paused`.
+            ProviderError: `paused`, with the words of the failure behind it: a log of changes stays calm.
         """
         if self._clock() < self._closed_until or (self._down and self._probing):
-            raise ProviderError("paused", "the embeddings API failed before, and is left alone for a while")
+            raise ProviderError("paused", self._last)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -94,6 +95,7 @@ class Gate:
 
     def _failed(self, error: ProviderError) -> None:
         self._failures = 0 if error.answered else self._failures + 1
+        self._last = str(error)
         pause_s = max(error.retry_after_s or 0.0, PAUSE_S if self._down else 0.0)
         self._closed_until = max(self._closed_until, self._clock() + pause_s)
 
