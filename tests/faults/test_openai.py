@@ -4,15 +4,19 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx
 import numpy as np
 import pytest
 from redis import Redis
 
+from bench.processes import Served, command
 from service.api.auth import operator
 from service.app import create_app
 from service.cache.digests import TenantKeys
@@ -385,3 +389,39 @@ async def test_a_service_starts_while_the_api_is_away(remote: Settings, stub: St
     async with http_service(remote) as http:
         assert (await http.get("/readyz")).status_code == 200
         assert (await http.post("/v1/cache/lookup", json=question)).json()["tier"] == "exact"
+
+
+async def test_the_commands_with_an_embeddings_api(remote: Settings, stub: Stub, tmp_path: Path) -> None:
+    """In processes of their own, which get the settings from their environment."""
+    settings = {
+        name: str(value)
+        for name, value in asdict(remote).items()
+        if name in {"redis_url", "key_prefix", "secret", "embedder", "openai_base_url", "openai_model"}
+    }
+    await stub.stop()
+    run = partial(command, tmp_path, **settings)
+    failed = await anyio.to_thread.run_sync(partial(run, "migrate", "up"))
+    assert failed.returncode == 1
+    assert "the embeddings API can't be reached" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert "pending" in (await anyio.to_thread.run_sync(partial(run, "migrate", "status"))).stdout
+    await stub.start()
+    assert (await anyio.to_thread.run_sync(partial(run, "migrate", "up"))).returncode == 0
+    await stub.stop()
+
+    def ask(service: Served) -> list[httpx.Response]:
+        question = {"agent_type": "a", "prompt": "p"}
+        stored = service.http.post("/v1/cache/store", json={**question, "response": "r"})
+        return [stored, *(service.http.post("/v1/cache/lookup", json=question) for _ in range(4))]
+
+    service = await anyio.to_thread.run_sync(Served(tmp_path, workers="2", **settings).wait)
+    try:
+        assert (await anyio.to_thread.run_sync(ask, service))[0].status_code == 502
+        await stub.start()
+        with anyio.fail_after(20):
+            while (answers := await anyio.to_thread.run_sync(ask, service))[0].status_code != 201:  # noqa: ASYNC110 - asked over HTTP
+                await anyio.sleep(0.05)
+        assert {one.json()["outcome"] for one in answers[1:]} == {"hit"}
+    finally:
+        output = await anyio.to_thread.run_sync(service.end)
+    assert "HTTP Request" not in output
