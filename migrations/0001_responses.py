@@ -10,6 +10,8 @@ from service.store.layout import create_layout, publish_generation, read_generat
 async def up(target: Target) -> None:
     """Idempotent: what is there already stays."""
     redis, keys, settings = target.redis, target.keys, target.settings
+    if target.model.dim is None:
+        raise LayoutError("the embedder's dimension is not known: set SEMCACHED_OPENAI_DIMENSIONS")
     first = Generation(
         number=1,
         index="1",
@@ -20,7 +22,7 @@ async def up(target: Target) -> None:
         datatype="float32",
         threshold=settings.threshold,
     )
-    schema = load_schema(settings.schema_dir / "responses.yaml")
+    schema = load_schema(settings.schema_dir / "responses.yaml", first.dim)
     check_schema(schema, first)  # before anything is written
     await check_search(redis)
     await create_layout(redis, keys, settings.partitions, target.keyring)

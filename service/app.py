@@ -20,7 +20,7 @@ from service.api.measuring import Measuring
 from service.api.problems import handle
 from service.api.services import Services, provide_services
 from service.embedders.batching import Model
-from service.errors import StartupError, StoreUnavailableError
+from service.errors import EmbedderError, StartupError, StoreUnavailableError
 from service.settings import Settings, from_environment
 from service.wiring import Parts, opened
 
@@ -93,7 +93,7 @@ class _Attachment:
             if self._parts.responses.generation is None:
                 await self._parts.attach(log.info)
             await self._parts.responses.usable()
-        except (StoreUnavailableError, StartupError) as error:
+        except (StoreUnavailableError, EmbedderError, StartupError) as error:
             self._note(str(error), log_it=type(error) is not StoreUnavailableError)
         except Exception:  # a defect must not end the watch
             log.exception("unexpected error while attaching to Redis")

@@ -21,7 +21,13 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from service.errors import InvalidInputError, SemcachedError, SettingsError, StoreUnavailableError
+from service.errors import (
+    EmbedderError,
+    InvalidInputError,
+    SemcachedError,
+    SettingsError,
+    StoreUnavailableError,
+)
 from service.settings import MAX_RATE, PREFIX, Settings, described, from_environment
 
 if TYPE_CHECKING:
@@ -126,11 +132,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
     from service.api.auth import Keys
-    from service.embedders.local import MiniLM
     from service.server import serve
 
     Keys(settings.keys_path, settings.admin_key).check_bind(settings.host)
-    model = MiniLM(settings.embedder_threads)  # before anything is started: onnxruntime can't be interrupted
+    model = _local_model(settings)
     # uvicorn lets requests in flight finish, then raises the signal again: then Redis is stopped, last.
     signal.signal(signal.SIGTERM, _exit)
     redis_died = threading.Event()
@@ -158,19 +163,28 @@ def _fresh(folder: Path) -> str:
     return str(folder)
 
 
+def _local_model(settings: Settings) -> "MiniLM | None":
+    """Loaded before anything is started: onnxruntime can't be interrupted."""
+    if settings.embedder != "local":
+        return None
+    from service.embedders.local import MiniLM
+
+    return MiniLM(settings.embedder_threads)
+
+
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
     del number, frame
     raise SystemExit(0)
 
 
-async def _prepared(settings: Settings, url: str, model: "MiniLM") -> None:
-    """Refuse to start what can't work, with one clear line; a Redis that is away may come later."""
+async def _prepared(settings: Settings, url: str, model: "MiniLM | None") -> None:
+    """Refuse to start what can't work, with one clear line; what is away may come later."""
     from service.wiring import opened
 
     async with opened(settings, url, model) as parts:
         try:
             await parts.attach(_say)
-        except StoreUnavailableError as error:
+        except (StoreUnavailableError, EmbedderError) as error:
             _say(f"{error}; starting all the same, and serving from it once it works")
 
 
@@ -258,6 +272,7 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
     async def run(url: str) -> int:
         async with opened(settings, url) as parts:
             if arguments.action == "up":
+                await parts.measure()
                 await migrate.up(parts.target, _say)
                 await parts.attach(_say)
                 return 0

@@ -295,7 +295,9 @@ def _keyring(settings: Settings) -> Keyring | None:
 
 
 async def _indexes(patient: Patient) -> AsyncIterator[Finding]:
-    schema = load_schema(patient.settings.schema_dir / "responses.yaml")
+    generation = await read_generation(patient.redis, patient.keys)
+    dim = None if generation is None else generation.dim
+    schema = load_schema(patient.settings.schema_dir / "responses.yaml", dim)
     sound = documents = 0
     async for name, _ in _names(patient):
         try:

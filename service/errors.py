@@ -14,8 +14,8 @@ SemcachedError
     ├── SecretMismatchError
     └── LayoutError          what lies in Redis doesn't fit this program
 
-Two layers refine it for themselves: `store/client.py` (RedisRefusedError, IndexMissingError, both 503) and
-`migrate.py` (BusyError, a StartupError).
+Three layers refine it for themselves: `store/client.py` (RedisRefusedError, IndexMissingError, both 503),
+`embedders/gate.py` (ProviderError, 502) and `migrate.py` (BusyError, a StartupError).
 
 `service/api/problems.py` is the one handler that turns these into problem objects (RFC 9457).
 """

@@ -31,7 +31,7 @@ class Model(NamedTuple):
 
     name: str
     revision: str
-    dim: int
+    dim: int | None  # None: no matter, for what only reads
 
 
 class Target(NamedTuple):

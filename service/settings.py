@@ -40,8 +40,20 @@ class Settings:
     previous_secret: str | None = _setting(None, "still read entries written under this secret")
     keys_file: Path | None = _setting(None, "hashed API keys; else DATA_DIR/keys.json")
     admin_key: str | None = _setting(None, "a first admin key of tenant `default`")
-    embedder: str = _setting("local", "`local`: all-MiniLM-L6-v2, int8, in this process")
+    embedder: str = _setting(
+        "local",
+        "`local`: all-MiniLM-L6-v2, int8, in this process; `openai`: any server with its embeddings API",
+    )
     embedder_threads: int = _setting(0, "threads of the local model; 0: one per core")
+    openai_base_url: str = _setting("https://api.openai.com/v1", "address of the embeddings API")
+    openai_api_key: str | None = _setting(None, "its key; local servers need none")
+    openai_model: str = _setting("text-embedding-3-small", "the embedding model, as the API calls it")
+    openai_dimensions: int | None = _setting(None, "asked of models that can shorten; else the model's own")
+    openai_max_bytes: int = _setting(8000, "longest text, in bytes of UTF-8, that the model reads whole")
+    openai_timeout_s: float = _setting(
+        2.0, "longest an embedding may take, with waits and retries; batches longer"
+    )
+    openai_concurrency: int = _setting(16, "requests to the embeddings API at a time, per worker")
     schema_dir: Path = _setting(CHECKOUT / "index_schemas", "index schemas, the end state of `migrate`")
     threshold: float = _setting(0.95, "default threshold of a newly created generation")
     redis_timeout_s: float = _setting(
@@ -67,13 +79,29 @@ class Settings:
 
 def _parse(name: str, kind: Any, text: str) -> Any:
     try:
-        if kind in (int, float):
-            return kind(text)
+        if kind in (int, int | None):
+            return int(text)
+        if kind is float:
+            return float(text)
     except ValueError:
-        raise SettingsError(f"{name}: {text!r} is no {kind.__name__}") from None
+        wanted = "float" if kind is float else "int"
+        raise SettingsError(f"{name}: {text!r} is no {wanted}") from None
     if kind in (Path, Path | None):
         return Path(text)
     return text
+
+
+def _openai_rules(settings: Settings) -> list[tuple[str, bool, str]]:
+    fits = re.fullmatch(r"https?://[\w.:\[\]-]+(/[!-~]*)?", settings.openai_base_url)
+    key, dimensions = settings.openai_api_key or "", settings.openai_dimensions
+    return [
+        ("OPENAI_BASE_URL", fits is not None, "http://host/… or https://host/…, without a password"),
+        ("OPENAI_API_KEY", key.isascii() and key.isprintable() and " " not in key, "ASCII without spaces"),
+        ("OPENAI_DIMENSIONS", dimensions is None or dimensions >= 1, "at least 1"),
+        ("OPENAI_MAX_BYTES", settings.openai_max_bytes >= 1, "at least 1"),
+        ("OPENAI_TIMEOUT_S", 0 < settings.openai_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004
+        ("OPENAI_CONCURRENCY", settings.openai_concurrency >= 1, "at least 1"),
+    ]
 
 
 def _check(settings: Settings) -> None:
@@ -86,8 +114,9 @@ def _check(settings: Settings) -> None:
         ("MAX_IN_FLIGHT", settings.max_in_flight >= 1, "at least 1"),
         ("MAX_BODY_BYTES_IN_FLIGHT", settings.max_body_bytes_in_flight >= 2**24, "at least 16777216"),
         ("RATE_LIMIT", 0 <= settings.rate_limit <= MAX_RATE, f"0 to {MAX_RATE}"),
-        ("EMBEDDER", settings.embedder == "local", "`local`"),
+        ("EMBEDDER", settings.embedder in {"local", "openai"}, "`local` or `openai`"),
         ("EMBEDDER_THREADS", settings.embedder_threads >= 0, "0 or more"),
+        *_openai_rules(settings),
         (
             "KEY_PREFIX",
             settings.key_prefix.isascii() and settings.key_prefix.replace("-", "").isalnum(),

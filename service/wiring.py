@@ -14,7 +14,6 @@ from service.cache.lookup import Lookup
 from service.cache.ports import Embedder
 from service.cache.store import Store
 from service.embedders.batching import Model, batching
-from service.embedders.local import MiniLM
 from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.client import RedisClient, connected
@@ -47,13 +46,33 @@ class Parts:
         model = migrate.Model(embedder.model, embedder.revision, embedder.dim)
         return migrate.Target(self.redis, Keys(self.settings.key_prefix), self.keyring, self.settings, model)
 
+    async def measure(self) -> None:
+        """Know the embedder's dimension.
+
+        The index has it, so that a service starts while the embedder is away; else the embedder is asked.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+            EmbedderError: the embedder does not.
+        """
+        embedder = self.embedder
+        if embedder.dim is not None:
+            return
+        generation = await read_generation(self.redis, self.target.keys)
+        if generation is None:
+            await embedder.embed(["warm up"])
+        elif (generation.model, generation.revision) == (embedder.model, embedder.revision):
+            embedder.dim = generation.dim
+
     async def attach(self, report: Callable[[str], None]) -> None:
         """Set up an empty Redis, check that a used one is ours, and start serving from it.
 
         Raises:
             StoreUnavailableError: Redis does not answer; try again later.
+            EmbedderError: an empty Redis needs an embedder that answers; try again later.
             StartupError: it never will fit this program.
         """
+        await self.measure()
         await migrate.up_if_empty(self.target, report)
         keys = self.target.keys
         layout = await read_layout(self.redis, keys)
@@ -68,7 +87,7 @@ class Parts:
                 f"the embedder is {embedder.model} {embedder.revision} ({embedder.dim}): set "
                 "SEMCACHED_EMBEDDER back, or SEMCACHED_KEY_PREFIX to a fresh one"
             )
-        schema = load_schema(self.settings.schema_dir / "responses.yaml")
+        schema = load_schema(self.settings.schema_dir / "responses.yaml", generation.dim)
         await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
         await self.rates.prepare(needed=self.settings.rate_limit > 0)
         if await cuts_off_silently(self.redis):
@@ -83,17 +102,19 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
     Args:
         settings: as given.
         redis_url: the Redis to work on.
-        model: one that is loaded already.
+        model: the local one, where it is loaded already.
 
     Raises:
         StartupError: a setting or an installed package is wrong.
     """
     previous = settings.previous_secret
     keyring = Keyring(secret_of(settings), None if previous is None else previous.encode())
-    model = model or MiniLM(settings.embedder_threads)
     keys = Keys(settings.key_prefix)
     redis_s = settings.redis_timeout_s
-    async with connected(redis_url, redis_s, keys.meta("probe")) as redis, batching(model) as embedder:
+    async with (
+        connected(redis_url, redis_s, keys.meta("probe")) as redis,
+        _embedder(settings, model) as embedder,
+    ):
         responses = RedisResponses(redis, keys)
         yield Parts(
             settings=settings,
@@ -105,6 +126,21 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
             lookup=Lookup(responses, embedder, now_ms, redis_s),
             store=Store(responses, embedder, now_ms, redis_s),
         )
+
+
+@asynccontextmanager
+async def _embedder(settings: Settings, model: Model | None) -> AsyncIterator[Embedder]:
+    """The one that the settings name; each is imported when it is needed, which takes half a second."""
+    if settings.embedder == "openai":
+        from service.embedders.openai import provider  # noqa: PLC0415
+
+        async with provider(settings) as embedder:
+            yield embedder
+    else:
+        from service.embedders.local import MiniLM  # noqa: PLC0415
+
+        async with batching(model or MiniLM(settings.embedder_threads)) as embedder:
+            yield embedder
 
 
 def now_ms() -> int:

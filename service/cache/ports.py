@@ -98,7 +98,8 @@ class Embedder(Protocol):
 
     model: str
     revision: str
-    dim: int
+    dim: int | None
+    """None until it is known: by the index that is served from, or by the first answer. Then it stays."""
 
     def unfit(self, text: str) -> str | None:
         """Why a text can't be told apart by its vector (`too_long`, …); None: it can."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EmbedderError
-from service.telemetry import EMBED_BATCH, EMBEDDED
+from service.telemetry import EMBED_BATCH, EMBED_FAILURES, EMBED_SECONDS, EMBEDDED
 
 Row = NDArray[np.float32]
 
@@ -60,7 +60,8 @@ class BatchingEmbedder:
         self._running: dict[str, Waiting] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self._task: asyncio.Task[None] | None = None
-        self.model, self.revision, self.dim = model.model, model.revision, model.dim
+        self.model, self.revision = model.model, model.revision
+        self.dim: int | None = model.dim
 
     def unfit(self, text: str) -> str | None:
         """See `cache.ports.Embedder`."""
@@ -69,9 +70,9 @@ class BatchingEmbedder:
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `cache.ports.Embedder`."""
         if not texts:
-            return np.empty((0, self.dim), np.float32)
+            return np.empty((0, self._model.dim), np.float32)
         if len(self._waiting) + len(texts) > MAX_WAITING:
-            raise EmbedderError("the model is busy")
+            raise _failed("busy", "the model is busy")
         waiting = [self._joined(text, len(texts)) for text in texts]
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
@@ -79,7 +80,7 @@ class BatchingEmbedder:
             async with asyncio.timeout(self._patience_s + TEXT_PATIENCE_S * len(texts)):
                 return np.stack(await asyncio.gather(*(asyncio.shield(one.row) for one in waiting)))
         except TimeoutError:
-            raise EmbedderError("the model is busy or hangs") from None
+            raise _failed("slow", "the model is busy or hangs") from None
         finally:
             for one in waiting:
                 self._left(one)
@@ -116,10 +117,11 @@ class BatchingEmbedder:
         EMBEDDED.inc(len(texts))
         loop = asyncio.get_running_loop()
         try:
-            rows = _checked(
-                await loop.run_in_executor(self._executor, self._model.run, texts), len(texts), self.dim
-            )
+            with EMBED_SECONDS.labels("local").time():
+                rows = await loop.run_in_executor(self._executor, self._model.run, texts)
+            rows = _checked(rows, len(texts), self._model.dim)
         except Exception as error:  # noqa: BLE001 - whatever a model raises belongs to those who wait
+            EMBED_FAILURES.labels("model").inc()
             failure = (
                 error if isinstance(error, EmbedderError) else EmbedderError(f"the model failed: {error}")
             )
@@ -140,6 +142,11 @@ class BatchingEmbedder:
         if self._task is not None:
             await asyncio.wait([self._task], timeout=CLOSE_S)
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _failed(why: str, message: str) -> EmbedderError:
+    EMBED_FAILURES.labels(why).inc()
+    return EmbedderError(message)
 
 
 def _alike(first: str, waiting: Sequence[str]) -> list[str]:

@@ -16,10 +16,12 @@ from service.store.responses import TAGS
 
 CREATE_S = 5.0
 LIST_INDEXES = "FT._LIST"
+SHIPPED_DIMS = 384
+"""What the shipped schema says; it follows the embedder, so that choosing one needs no edit."""
 
 
-def load_schema(path: Path) -> IndexSchema:
-    """Read one file.
+def load_schema(path: Path, dim: int | None = None) -> IndexSchema:
+    """Read one file; `dim`, the embedder's, takes the place of the shipped 384.
 
     Raises:
         LayoutError: it is missing, doesn't parse, or holds a key that RedisVL would ignore.
@@ -32,6 +34,9 @@ def load_schema(path: Path) -> IndexSchema:
     unknown = list(_ignored(raw, schema.to_dict(), ""))
     if unknown:
         raise LayoutError(f"{path.name}: unknown key {', '.join(unknown)}")
+    for field in schema.fields.values():
+        if dim is not None and field.type == "vector" and field.attrs.dims == SHIPPED_DIMS:
+            field.attrs.dims = dim
     return schema
 
 
@@ -55,6 +60,7 @@ def check_schema(schema: IndexSchema, generation: Generation) -> None:
         if found != str(value):
             raise LayoutError(
                 f"responses.yaml: `{name}` of `vector` is {found}; {generation.model} asks for {value}"
+                + (f": set it to that, or to {SHIPPED_DIMS}, which follows the embedder" * (name == "dims"))
             )
 
 

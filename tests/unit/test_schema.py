@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -39,6 +40,22 @@ def test_a_schema_that_lookups_cannot_use_is_refused(tmp_path: Path, old: str, n
     path.write_text(SHIPPED.read_text().replace(old, new))
     with pytest.raises(LayoutError, match=named):
         check_schema(load_schema(path), GENERATION)
+
+
+def test_the_shipped_dims_follow_the_embedder() -> None:
+    other = msgspec.structs.replace(GENERATION, dim=1536)
+    schema = load_schema(SHIPPED, 1536)
+    check_schema(schema, other)
+    command = _create_command(schema, "name", "prefix:")
+    assert command[command.index("DIM") + 1] == 1536
+
+
+def test_other_dims_must_be_the_embedders(tmp_path: Path) -> None:
+    path = tmp_path / "responses.yaml"
+    path.write_text(SHIPPED.read_text().replace("dims: 384", "dims: 1024"))
+    check_schema(load_schema(path, 1024), msgspec.structs.replace(GENERATION, dim=1024))
+    with pytest.raises(LayoutError, match="is 1024; m asks for 1536: set it to that, or to 384"):
+        check_schema(load_schema(path, 1536), msgspec.structs.replace(GENERATION, dim=1536))
 
 
 @pytest.mark.parametrize(

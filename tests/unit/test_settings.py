@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from service.cli import _exported
 from service.errors import SettingsError
 from service.settings import Settings, described, from_environment
 
@@ -31,12 +32,31 @@ def test_values_are_parsed() -> None:
         ("EMBEDDER", "none"),
         ("KEY_PREFIX", "a:b"),
         ("REDIS_TIMEOUT_S", "0"),
+        ("OPENAI_BASE_URL", "localhost:11434"),
+        ("OPENAI_BASE_URL", "https://user:password@host/v1"),
+        ("OPENAI_API_KEY", "a key"),
+        ("OPENAI_DIMENSIONS", "0"),
+        ("OPENAI_DIMENSIONS", "many"),
+        ("OPENAI_MAX_BYTES", "0"),
+        ("OPENAI_TIMEOUT_S", "nan"),
+        ("OPENAI_CONCURRENCY", "0"),
         ("TRESHOLD", "0.9"),
     ],
 )
 def test_a_wrong_one_is_named(name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"SEMCACHED_{name}"):
         from_environment({f"SEMCACHED_{name}": value})
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(openai_dimensions=256, openai_api_key="k")])
+def test_workers_get_what_the_command_had(settings: Settings) -> None:
+    assert from_environment(_exported(settings)) == settings
+
+
+def test_a_wrong_key_is_not_shown() -> None:
+    with pytest.raises(SettingsError) as caught:
+        from_environment({"SEMCACHED_OPENAI_API_KEY": "sk-tést"})
+    assert "sk-" not in str(caught.value)
 
 
 def test_what_kubernetes_injects_is_passed_over() -> None:
