@@ -237,7 +237,7 @@ async def _rights(patient: Patient) -> AsyncIterator[Finding]:
 
 
 async def _rate_limit(patient: Patient) -> AsyncIterator[Finding]:
-    rates = Rates(patient.redis, patient.keys)
+    rates = Rates(patient.redis, patient.keys, PATIENCE_S)
     keys = read_keys(patient.settings.keys_path)
     if not patient.settings.rate_limit and not any(key.rate_limit for key in keys):
         yield Finding(Level.OK, "rate limit", "none is set")

@@ -58,8 +58,9 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._wait_for(HEAD_S)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            return  # no protocol but HTTP/1.1 is spoken here; the request goes on as it is
+        except httptools.HttpParserUpgrade:  # the parser stops before the body, which would come as a request
+            self.cycle.keep_alive = False
+            return
         except httptools.HttpParserError:
             self._refuse(431 if self._fields > HEADERS else 400)
             return

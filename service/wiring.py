@@ -122,7 +122,7 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
             redis=redis,
             embedder=embedder,
             responses=responses,
-            rates=Rates(redis, keys),
+            rates=Rates(redis, keys, redis_s),
             lookup=Lookup(responses, embedder, now_ms, redis_s),
             store=Store(responses, embedder, now_ms, redis_s),
         )

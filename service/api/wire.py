@@ -19,6 +19,7 @@ from service.errors import InvalidInputError
 T = TypeVar("T")
 
 MAX_DEPTH = 64
+PIECE = 2**16
 LONGEST_NAME = 128  # of a field, in an error
 
 
@@ -58,14 +59,19 @@ def _check_depth(body: bytes, max_depth: int) -> None:
 
 
 def _depth(body: bytes) -> int:
-    """How deep a JSON text is nested; in arrays, because a body has up to 16 MiB."""
-    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    chars = np.frombuffer(unescaped, np.uint8)
-    in_string = np.cumsum(chars == ord('"'), dtype=np.uint8) & 1  # wraps around, which keeps it odd or even
-    opened = (chars == ord("[")) | (chars == ord("{"))
-    closed = (chars == ord("]")) | (chars == ord("}"))
-    steps = (opened.astype(np.int8) - closed)[in_string == 0]
-    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
+    """How deep a JSON text is nested; in arrays, because a body has up to 16 MiB, and piece by piece."""
+    unescaped = np.frombuffer(body.replace(b"\\\\", b"").replace(b'\\"', b""), np.uint8)
+    deepest = depth = quotes = 0
+    for at in range(0, len(unescaped), PIECE):
+        chars = unescaped[at : at + PIECE]
+        seen = quotes + np.cumsum(chars == ord('"'), dtype=np.int32)
+        opened = (chars == ord("[")) | (chars == ord("{"))
+        closed = (chars == ord("]")) | (chars == ord("}"))
+        steps = (opened.astype(np.int8) - closed)[seen & 1 == 0]  # outside of strings
+        depths = depth + np.cumsum(steps, dtype=np.int32)
+        deepest = max(deepest, int(depths.max(initial=0)))
+        depth, quotes = int(depths[-1]) if len(depths) else depth, int(seen[-1])
+    return deepest
 
 
 def _invalid(message: str) -> InvalidInputError:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 Command = tuple[str | bytes | int | float, ...]
 
 PROBE_S = 1.0
+LAG_S = 0.05
+"""A deadline noticed later than this is the event loop's fault, not Redis'."""
 _FULL = ("OOM", "MISCONF")
 _UNWELL = (exceptions.ReadOnlyError, exceptions.ClusterDownError)  # MASTERDOWN is one of these
 _NO_INDEX = ("no such index", "unknown index")
@@ -64,7 +66,7 @@ class RedisClient:
                 return await self._watched(commands, begun + budget.left_s)
         except TimeoutError:
             REDIS_FAILURES.labels("busy").inc()
-            raise StoreUnavailableError("no connection to Redis became free in time") from None
+            raise StoreUnavailableError("no time was left for Redis: this process is busy") from None
         finally:
             took = clock() - begun
             budget.left_s -= took
@@ -83,11 +85,17 @@ class RedisClient:
         return reply
 
     async def _watched(self, commands: Sequence[Command], until: float) -> list[Any]:
-        """What goes wrong with a connection in hand counts for the breaker."""
+        """What goes wrong with a connection in hand counts for the breaker, unless it may be our fault."""
+        clock = asyncio.get_running_loop().time
+        impatient = until - clock() < self._timeout_s / 2
         try:
             async with asyncio.timeout_at(until):
                 replies = await self._exchange(commands)
-        except (exceptions.RedisError, OSError) as error:  # TimeoutError is an OSError
+        except TimeoutError:
+            if impatient or clock() - until > LAG_S:
+                raise
+            raise await self._failed(TimeoutError()) from None
+        except (exceptions.RedisError, OSError) as error:
             raise await self._failed(error) from error
         self.breaker.worked()
         return replies

@@ -9,8 +9,8 @@ from service.store.keys import Keys
 
 log = logging.getLogger(__name__)
 
-RATE_S = 0.05
-"""How long a request waits to be counted, s; then it is let in."""
+SHARE = 0.2
+"""Of a request's time for Redis: how long it waits to be counted. Then it is let in."""
 
 FUNCTION = "semcached_admit_1"
 # One key: the theoretical arrival time in µs since 1970. Doubles hold that exactly until the year 2255.
@@ -34,9 +34,10 @@ end)
 class Rates:
     """Counts requests. Lets everybody in while Redis is away."""
 
-    def __init__(self, redis: RedisClient, keys: Keys) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys, redis_s: float) -> None:
         self._redis = redis
         self._keys = keys
+        self._patience_s = SHARE * redis_s
 
     async def wait_s(self, key: str, rate: float) -> float:
         """How long this key has to wait, s; 0: it is let in, and counted.
@@ -46,7 +47,7 @@ class Rates:
         interval_us, burst = round(1e6 / rate), max(1, round(rate))
         command = ("FCALL", FUNCTION, 1, self._keys.rate(key), interval_us, burst)
         try:
-            (reply,) = await self._redis.run([command], Budget(RATE_S))
+            (reply,) = await self._redis.run([command], Budget(self._patience_s))
         except StoreUnavailableError:
             return 0.0
         if isinstance(reply, Exception):

@@ -102,7 +102,7 @@ async def test_the_rate_limit(settings: Settings, minilm: MiniLM, tmp_path: Path
 
 async def test_gcra_counts_exactly(parts: Parts, redis: Redis, prefix: str) -> None:
     """Of 200 at once at 100 per second, the burst of 100 and what its time brings."""
-    rates = Rates(parts.redis, parts.target.keys)
+    rates = Rates(parts.redis, parts.target.keys, 5)
     before = redis.time()
     waits: list[float] = []
 
