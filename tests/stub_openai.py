@@ -128,7 +128,7 @@ BAD: dict[str, Mode] = {
 
 async def until(holds: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
-        while not holds():  # noqa: ASYNC110 - what is waited for happens in another library
+        while not holds():
             await anyio.sleep(0.01)
 
 

@@ -382,7 +382,7 @@ async def test_a_service_starts_while_the_api_is_away(remote: Settings, stub: St
         assert (await http.post("/v1/cache/lookup", json=question)).json()["reason"] == "degraded"
         await stub.start()
         with anyio.fail_after(20):
-            while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - asked over HTTP
+            while (await http.get("/readyz")).status_code != 200:
                 await anyio.sleep(0.05)
         assert (await http.post("/v1/cache/store", json={**question, "response": "r"})).status_code == 201
         await stub.stop()
@@ -423,7 +423,7 @@ async def test_the_commands_with_an_embeddings_api(remote: Settings, stub: Stub,
         assert (await anyio.to_thread.run_sync(ask, service))[0].status_code == 502
         await stub.start()
         with anyio.fail_after(20):
-            while (answers := await anyio.to_thread.run_sync(ask, service))[0].status_code != 201:  # noqa: ASYNC110 - asked over HTTP
+            while (answers := await anyio.to_thread.run_sync(ask, service))[0].status_code != 201:
                 await anyio.sleep(0.05)
         assert {one.json()["outcome"] for one in answers[1:]} == {"hit"}
     finally:

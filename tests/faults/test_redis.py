@@ -74,7 +74,7 @@ def is_open(parts: Parts) -> bool:
 async def closed(parts: Parts) -> None:
     """Wait for the probe."""
     with anyio.fail_after(10):
-        while is_open(parts):  # noqa: ASYNC110 - nothing tells a test
+        while is_open(parts):
             await anyio.sleep(0.05)
 
 
