@@ -252,7 +252,7 @@ class Crash:
             os.truncate(self.file(), size)
 
     def forgive(self, killed: float) -> None:
-        """What was acknowledged in that second, or just before, may be lost: sizes are looked at now and then."""
+        """What was acknowledged in that second, or since the last look before it, may be lost."""
         since = killed - POWER_CUT_S - 2 * LOOK_S
         for known in self.known:
             kept = [one for one in known.history if one[0] <= since]

@@ -2,8 +2,8 @@
 
     python bench/faults.py [--out bench/results/faults.json]
 
-Times are of this machine. What the service promises: a lookup is never an error; 300 ms at most, 5 ms once the
-breaker is open; hits again 2 s after Redis has recovered. A full disk needs root, to mount a small one.
+Times are of this machine. The service promises: a lookup is never an error; 300 ms at most, 5 ms once the
+breaker is open; hits again 2 s after Redis has recovered. A full disk takes root: a small one is mounted.
 """
 
 import argparse
