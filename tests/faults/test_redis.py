@@ -3,12 +3,14 @@
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from redis import Redis
 
@@ -121,6 +123,23 @@ async def test_the_breaker_opens_and_closes_by_itself(
         assert BREAKER_OPEN._value.get() == 0
         said = [one.getMessage() for one in caplog.records if one.name == "service.store.client"]
         assert [one[:13] for one in said] == ["Redis is away", "Redis is back"]
+
+
+async def test_a_blocked_event_loop_is_not_redis_fault(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm) as parts:
+        answers: list[bool] = []
+
+        async def one() -> None:
+            answers.append(await degraded(parts, prompt="p"))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(2 * IN_A_ROW):
+                group.start_soon(one)
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+            time.sleep(0.5)  # noqa: ASYNC251 - as decoding a huge body would
+        assert len(answers) == 2 * IN_A_ROW
+        assert not is_open(parts)
 
 
 async def test_a_read_only_server_is_not_well(own: EmbeddedRedis, minilm: MiniLM) -> None:

@@ -256,7 +256,6 @@ async def test_stray_replies(
             assert tally.wrong > STRAYS / 20  # many spoil only the login of a connection made anew
 
 
-@pytest.mark.usefixtures("no_breaker")
 async def test_a_budget_that_ends_costs_the_connection_not_the_next_caller(
     settings: Settings, minilm: MiniLM, redis: Redis, prefix: str
 ) -> None:
