@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any
 
 from redis import exceptions
@@ -58,17 +59,17 @@ class RedisClient:
             return []
         self._turn_away()
         budget = budget or Budget(self._timeout_s)
-        clock = asyncio.get_running_loop().time
-        begun = clock()
+        until = asyncio.get_running_loop().time() + budget.left_s
+        begun = perf_counter()  # uvloop's own clock counts whole ms
         try:
-            async with self.connections.turn(begun + budget.left_s):
+            async with self.connections.turn(until):
                 self._turn_away()
-                return await self._watched(commands, begun + budget.left_s)
+                return await self._watched(commands, until)
         except TimeoutError:
             REDIS_FAILURES.labels("busy").inc()
             raise StoreUnavailableError("no time was left for Redis: this process is busy") from None
         finally:
-            took = clock() - begun
+            took = perf_counter() - begun
             budget.left_s -= took
             REDIS_SECONDS.observe(took)
 
