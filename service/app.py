@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import multiprocessing
 import signal
@@ -21,6 +20,7 @@ from service.api.problems import handle
 from service.api.services import Services, provide_services
 from service.embedders.batching import Model
 from service.errors import EmbedderError, StartupError, StoreUnavailableError
+from service.logs import log_to_stderr
 from service.settings import Settings, from_environment
 from service.wiring import Parts, opened
 
@@ -48,11 +48,11 @@ def create_app(settings: Settings, redis_url: str, model: Model | None = None) -
                 keyring=parts.keyring,
                 rates=parts.rates,
                 why_not_ready=attachment.why_not_ready,
-                metric_tenants=frozenset(settings.metric_tenants.split(",")),
+                metric_tenants=frozenset(name.strip() for name in settings.metric_tenants.split(",")),
             )
             yield
 
-    keys = Keys(settings.keys_path, settings.admin_key)
+    keys = Keys(settings.keys_path, settings.admin_key, expected=settings.keys_file is not None)
     keys.check_bind(settings.host)
     return Litestar(
         route_handlers=[
@@ -76,16 +76,11 @@ class _Attachment:
         self._parts = parts
         self._why: str | None = "starting"
         self._logged: str | None = self._why
+        self._turn = 0
 
     async def why_not_ready(self) -> str | None:
-        """None while requests are served as they should be."""
-        if self._parts.responses.generation is None:
-            return self._why
-        try:
-            await self._parts.responses.usable()
-        except (StoreUnavailableError, StartupError) as error:
-            return str(error)
-        return None
+        """None while requests are served as they should be; as of the last check, a second ago at most."""
+        return self._why
 
     async def check(self) -> None:
         """Attach where that is needed; one log line per change."""
@@ -93,6 +88,9 @@ class _Attachment:
             if self._parts.responses.generation is None:
                 await self._parts.attach(log.info)
             await self._parts.responses.usable()
+            if self._turn % MEASURE_EVERY == 0:
+                await self._parts.responses.measure()
+            self._turn += 1
         except (StoreUnavailableError, EmbedderError, StartupError) as error:
             self._note(str(error), log_it=type(error) is not StoreUnavailableError)
         except Exception:  # a defect must not end the watch
@@ -111,14 +109,11 @@ class _Attachment:
     async def run(self) -> None:
         """Watch for as long as the service runs; end it when the process that started it is gone."""
         parent = multiprocessing.parent_process()
-        for turn in itertools.count():
+        while True:
             await asyncio.sleep(CHECK_S)
             if parent is not None and not parent.is_alive():
                 signal.raise_signal(signal.SIGTERM)
             await self.check()
-            if turn % MEASURE_EVERY == 0:
-                with contextlib.suppress(StoreUnavailableError):
-                    await self._parts.responses.measure()
 
 
 @asynccontextmanager
@@ -135,6 +130,7 @@ async def _background(attachment: _Attachment) -> AsyncIterator[_Attachment]:
 
 def from_env() -> Litestar:
     """For the server's workers: `serve` has put everything into the environment."""
+    log_to_stderr()
     settings = from_environment()
     if settings.redis_url is None:
         raise StartupError("start it with `semcached serve`, or set SEMCACHED_REDIS_URL")

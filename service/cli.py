@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 import argparse
 import asyncio
 import dataclasses
-import logging
 import os
 import shutil
 import signal
@@ -28,7 +27,8 @@ from service.errors import (
     SettingsError,
     StoreUnavailableError,
 )
-from service.settings import MAX_RATE, PREFIX, Settings, described, from_environment
+from service.logs import log_to_stderr
+from service.settings import MAX_RATE, MIN_RATE, PREFIX, Settings, described, from_environment, is_rate
 
 if TYPE_CHECKING:
     from service.embedders.local import MiniLM
@@ -39,7 +39,7 @@ Command = Callable[[argparse.Namespace, Settings], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     command: Command = arguments.command
     try:
         return command(arguments, _settings(arguments))
@@ -103,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _rate(text: str) -> float:
     rate = float(text)
-    if not 0 <= rate <= MAX_RATE:
-        raise ValueError
+    if not is_rate(rate):
+        raise argparse.ArgumentTypeError(f"0, or {MIN_RATE} to {MAX_RATE}")
     return rate
 
 
@@ -326,7 +326,8 @@ def _keys_list(_: argparse.Namespace, settings: Settings) -> int:
     from service.api.auth import read_keys
 
     for key in read_keys(settings.keys_path):
-        print(f"{key.id}  {key.role:6}  {_when(key.created_at)}  {key.tenant}")
+        limit = "" if key.rate_limit is None else f"  {key.rate_limit:g}/s"
+        print(f"{key.id}  {key.role:6}  {_when(key.created_at)}  {key.tenant}{limit}")
     return 0
 
 

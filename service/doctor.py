@@ -10,7 +10,9 @@ from typing import NamedTuple
 from service import migrate
 from service.api.auth import DEFAULT_TENANT, read_keys
 from service.cache.digests import Keyring
+from service.embedders.local import DIM, MODEL
 from service.errors import StartupError, StoreFullError, StoreUnavailableError
+from service.model import Generation
 from service.settings import Settings
 from service.store import diagnosis
 from service.store.census import Census, without_record
@@ -71,7 +73,7 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
         except diagnosis.NotAllowedError:
             pass  # each check says what it would have asked
         except StoreUnavailableError as error:
-            fix = "is it running, is the URL right, does a firewall stand between?"
+            fix = "is it running, are URL, user and password right, does a firewall stand between?"
             yield Finding(Level.FAIL, "Redis", str(error), fix)
             return
         if patient.info.get("loading", "0") != "0":
@@ -268,6 +270,20 @@ async def _layout(patient: Patient) -> AsyncIterator[Finding]:
         yield Finding(Level.OK, "migrations", "none is pending")
     told = f"{generation.number}: vectors of {generation.model} {generation.revision} ({generation.dim})"
     yield Finding(Level.OK, "generation", told)
+    yield _embedder(patient.settings, generation)
+
+
+def _embedder(settings: Settings, generation: Generation) -> Finding:
+    """Whether the settings name the model whose vectors the index holds."""
+    local = settings.embedder == "local"
+    model, dim = (MODEL, DIM) if local else (settings.openai_model, settings.openai_dimensions)
+    if model == generation.model and dim in {None, generation.dim}:
+        return Finding(Level.OK, "embedder", f"{model}, the generation's")
+    text = (
+        f"the settings name {model} ({dim or 'its own dimension'}), not the generation's: no service starts"
+    )
+    fix = "set SEMCACHED_EMBEDDER and its settings back, or SEMCACHED_KEY_PREFIX to a fresh one"
+    return Finding(Level.FAIL, "embedder", text, fix)
 
 
 def _secret(settings: Settings, layout: Layout) -> Finding:

@@ -1,6 +1,7 @@
 """The HTTP server: uvicorn, with limits on how long a request may take to come, and on its headers.
 
-uvicorn by itself waits for ever for the rest of a request, and collects headers without end.
+uvicorn by itself waits for ever for the rest of a request, and for a client to read; collects headers
+without end; and takes as many pipelined requests as a client cares to send.
 """
 
 from asyncio import TimerHandle, Transport
@@ -9,7 +10,7 @@ from typing import Any
 import httptools
 import msgspec
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.settings import Settings
 from service.telemetry import REQUESTS
@@ -18,8 +19,13 @@ HEAD_S = 10.0
 """From a request's first byte, or the connection, to the end of its headers."""
 BODY_S = 10.0
 """From the end of the headers to the end of the body."""
+WRITE_S = 20.0
+"""How long a client may leave an answer unread."""
+FLUSH_S = 1.0
+"""How long a connection that is refused may take to send the refusal."""
 HEAD_BYTES = 64 * 1024
 HEADERS = 100
+PIPELINED = 8
 IDLE_S = 60
 
 _REASONS = {400: "Bad request", 408: "Request timeout", 431: "Request header fields too large"}
@@ -31,31 +37,55 @@ _DETAILS = {
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One timer per connection, for the part of the request that is being read."""
+    """One timer for the part of a request that is being read, one for an answer that isn't."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._timer: TimerHandle | None = None
-        self._in_head = True
+        self._read_timer: TimerHandle | None = None
+        self._write_timer: TimerHandle | None = None
+        self._running: RequestResponseCycle | None = None  # `cycle` is the newest, perhaps still in the queue
+        self._in_head, self._ended = True, False
         self._head_bytes = self._fields = 0
+        self._fruitless = 0  # bytes since the last piece of a body: an endless trailer, or chunk extension
+        self._progress = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self._wait_for(HEAD_S)
+        self._read_within(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._wait_for(None)
+        self._read_within(None)
+        self.resume_writing()
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True  # uvicorn tells only the newest
+            self._running.message_event.set()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(WRITE_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        if self._ended:
+            return
         self._unset_keepalive_if_required()
         if self._in_head:
+            if not self._head_bytes:
+                self._read_within(HEAD_S)
             self._head_bytes += len(data)
-            if self._timer is None:
-                self._wait_for(HEAD_S)
+        self._progress = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # the parser stops before the body, which would come as a request
@@ -64,7 +94,8 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(431 if self._fields > HEADERS else 400)
             return
-        if self._in_head and self._head_bytes > HEAD_BYTES:
+        self._fruitless = 0 if self._progress or self._in_head else self._fruitless + len(data)
+        if self._fruitless > HEAD_BYTES or (self._in_head and self._head_bytes > HEAD_BYTES):
             self._refuse(431)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -76,34 +107,61 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """See httptools."""
-        self._in_head = False
-        self._wait_for(BODY_S)
+        if len(self.pipeline) >= PIPELINED:
+            raise ValueError("too many requests at once")  # ends the parsing
+        self._in_head, self._progress = False, True
+        self._read_within(BODY_S)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """See httptools."""
+        self._progress = True
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """See httptools."""
         self._in_head, self._head_bytes, self._fields = True, 0, 0
-        self._wait_for(None)
+        # Where the answer came before the end of the body, uvicorn's own timer is off by now.
+        self._read_within(IDLE_S if self.cycle.response_complete else None)
         super().on_message_complete()
 
-    def _wait_for(self, seconds: float | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _read_within(self, seconds: float | None) -> None:
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+        self._read_timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)
 
     def _too_slow(self) -> None:
-        self._timer = None
+        self._read_timer = None
         began = self._head_bytes > 0 if self._in_head else not self.cycle.response_started
         if began:
             self._refuse(408)
         else:  # nothing came, or it was answered before its end and never came to it
-            self.transport.close()
+            self._close()
 
     def _refuse(self, status: int) -> None:
-        """Answer in place of the app, and end the connection; a handler that waits for the body is told."""
-        if self.transport.is_closing():
+        """Answer in place of the app, and end the connection; a handler that waits for the body is told.
+
+        Where an earlier request is being answered, that answer is the connection's last.
+        """
+        if self._ended or self.transport.is_closing():
             return
+        self._ended = True
         REQUESTS.labels("unread", str(status)).inc()
+        self._read_within(None)
+        running = self._running
+        waits_for_it = running is self.cycle and not self._in_head
+        if running is None or running.response_complete or (waits_for_it and not running.response_started):
+            self._answer(status)
+            self._close()
+        else:
+            self.pipeline.clear()
+            running.keep_alive = False
+
+    def _answer(self, status: int) -> None:
         title = _REASONS[status]
         problem = {
             "type": "/errors/" + title.lower().replace(" ", "-"),
@@ -117,7 +175,11 @@ class LimitedProtocol(HttpToolsProtocol):
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
+
+    def _close(self) -> None:
+        """After what was written has gone out, or a while."""
         self.transport.close()
+        self.loop.call_later(FLUSH_S, self.transport.abort)
 
 
 def serve(settings: Settings) -> None:

@@ -12,7 +12,8 @@ from service.errors import SettingsError
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFIX = "SEMCACHED_"
 SHORTEST_SECRET = 16
-MAX_RATE = 1_000_000
+MIN_RATE, MAX_RATE = 0.001, 100_000
+"""Requests per second; a limit of 0 is none."""
 # What Kubernetes puts into every pod beside a Service named `semcached`.
 _KUBERNETES = re.compile(r"SEMCACHED_(SERVICE_(HOST|PORT)|PORT_\d+_)|SEMCACHED_PORT=tcp://")
 
@@ -61,7 +62,7 @@ class Settings:
     )
     max_in_flight: int = _setting(1024, "requests of one key at a time, per worker; above: 429")
     max_body_bytes_in_flight: int = _setting(
-        64 * 2**20, "bodies being read or answered, bytes per worker; above: 429"
+        64 * 2**20, "bodies being read or answered, bytes per worker, half of it per key; above: 429"
     )
     rate_limit: float = _setting(0, "requests per second of each key; 0: no limit; a key may have its own")
     metric_tenants: str = _setting("", "tenants that metrics may name, with commas between; others: `other`")
@@ -75,6 +76,11 @@ class Settings:
     def keys_path(self) -> Path:
         """Where the hashed keys lie."""
         return self.keys_file or self.data_dir / "keys.json"
+
+
+def is_rate(value: float) -> bool:
+    """Whether that is a rate limit."""
+    return value == 0 or MIN_RATE <= value <= MAX_RATE
 
 
 def _parse(name: str, kind: Any, text: str) -> Any:
@@ -112,8 +118,8 @@ def _check(settings: Settings) -> None:
         ("THRESHOLD", -1 <= settings.threshold <= 1, "-1 to 1"),
         ("REDIS_TIMEOUT_S", 0 < settings.redis_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004
         ("MAX_IN_FLIGHT", settings.max_in_flight >= 1, "at least 1"),
-        ("MAX_BODY_BYTES_IN_FLIGHT", settings.max_body_bytes_in_flight >= 2**24, "at least 16777216"),
-        ("RATE_LIMIT", 0 <= settings.rate_limit <= MAX_RATE, f"0 to {MAX_RATE}"),
+        ("MAX_BODY_BYTES_IN_FLIGHT", settings.max_body_bytes_in_flight >= 2**25, "at least 33554432"),
+        ("RATE_LIMIT", is_rate(settings.rate_limit), f"0, or {MIN_RATE} to {MAX_RATE}"),
         ("EMBEDDER", settings.embedder in {"local", "openai"}, "`local` or `openai`"),
         ("EMBEDDER_THREADS", settings.embedder_threads >= 0, "0 or more"),
         *_openai_rules(settings),

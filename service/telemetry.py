@@ -3,7 +3,10 @@
 Labels are words of ours, and those tenants' names that SEMCACHED_METRIC_TENANTS lists; never a user's text.
 """
 
+from pathlib import Path
+
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.multiprocess import mark_process_dead
 
 REQUESTS = Counter("semcached_requests", "Requests answered.", ["call", "status"])
 LOOKUPS = Counter(
@@ -48,6 +51,27 @@ BREAKER_OPEN = Gauge(
 IN_FLIGHT = Gauge("semcached_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
 TURNED_AWAY = Counter("semcached_turned_away", "Requests answered 429: in_flight, bodies, rate.", ["why"])
 INDEX_FAILURES = Gauge(
-    "semcached_index_failures", "Documents that RediSearch could not index.", multiprocess_mode="max"
+    "semcached_index_failures",
+    "Documents that RediSearch could not index.",
+    multiprocess_mode="livemostrecent",
 )
-INDEX_DOCUMENTS = Gauge("semcached_index_documents", "Documents in the index.", multiprocess_mode="max")
+INDEX_DOCUMENTS = Gauge(
+    "semcached_index_documents", "Documents in the index.", multiprocess_mode="livemostrecent"
+)
+
+
+# Series that exist from the start: else Prometheus doesn't see the first event.
+for _counter, _labels in (
+    (RECORDS_REFUSED, ("form", "mac", "id")),
+    (REDIS_FAILURES, ("busy", "timeout", "connection", "refused", "unwell", "unbound")),
+    (TURNED_AWAY, ("in_flight", "bodies", "rate")),
+):
+    for _label in _labels:
+        _counter.labels(_label)
+
+
+def forget_the_dead(folder: Path) -> None:
+    """What workers that are gone said of themselves is no longer so; what they counted still counts."""
+    for pid in {path.stem.rsplit("_", 1)[1] for path in folder.glob("gauge_live*.db")}:
+        if not Path("/proc", pid).exists():
+            mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call] # in prometheus_client

@@ -89,7 +89,8 @@ class Parts:
             )
         schema = load_schema(self.settings.schema_dir / "responses.yaml", generation.dim)
         await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
-        await self.rates.prepare(needed=self.settings.rate_limit > 0)
+        if await self.rates.prepare(needed=self.settings.rate_limit > 0):
+            report("loaded the function that counts for rate limits")
         if await cuts_off_silently(self.redis):
             report("this Redis cuts long searches off silently: FT.CONFIG SET ON_TIMEOUT FAIL")
         self.responses.follow(layout, generation)

@@ -24,14 +24,14 @@ class Limits:
         self._most_bytes = settings.max_body_bytes_in_flight
         self._rate = settings.rate_limit
         self._requests: Counter[str] = Counter()
-        self._bytes = 0
+        self._bytes: Counter[str] = Counter()
 
     def rate_of(self, principal: Principal) -> float:
         """Requests per second; 0: no limit."""
         return self._rate if principal.rate_limit is None else principal.rate_limit
 
     @contextmanager
-    def one(self, key: str) -> Iterator["Bodies"]:
+    def one(self, key: str) -> Iterator["Body"]:
         """A request of this key is in flight.
 
         Raises:
@@ -41,32 +41,32 @@ class Limits:
             raise _turned_away("in_flight", f"{self._most_requests} requests of this key are in flight")
         self._requests[key] += 1
         IN_FLIGHT.inc()
-        body = Bodies(self)
+        body = Body(self, key)
         try:
             yield body
         finally:
-            self.add(-body.size)
-            IN_FLIGHT.dec()
+            self._bytes[key] -= body.size
             self._requests[key] -= 1
+            IN_FLIGHT.dec()
             if not self._requests[key]:
-                del self._requests[key]
+                del self._requests[key], self._bytes[key]
 
-    def add(self, size: int) -> None:
-        """Count bytes of a body, or, below zero, let them go.
+    def add(self, key: str, size: int) -> None:
+        """Count bytes of a body.
 
         Raises:
-            TooManyRequestsError: there is no room for them.
+            TooManyRequestsError: there is no room for them, or the key has half of it.
         """
-        if size > 0 and self._bytes + size > self._most_bytes:
+        if self._bytes.total() + size > self._most_bytes or self._bytes[key] + size > self._most_bytes // 2:
             raise _turned_away("bodies", "the bodies of requests in flight take all the room there is")
-        self._bytes += size
+        self._bytes[key] += size
 
 
-class Bodies:
+class Body:
     """The bytes of one request's body."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, key: str) -> None:
+        self._limits, self._key = limits, key
         self.size = 0
 
     def counted(self, receive: Receive) -> Receive:
@@ -76,7 +76,7 @@ class Bodies:
             message = await receive()
             if message["type"] == "http.request":
                 size = len(message["body"])
-                self._limits.add(size)
+                self._limits.add(self._key, size)
                 self.size += size
             return message  # type: ignore[return-value] # Litestar's own union, narrowed
 

@@ -81,13 +81,15 @@ def operator(tenant: str) -> Tenant:
 class Keys:
     """The keys file, and the first admin key of the settings."""
 
-    def __init__(self, path: Path, admin_key: str | None = None) -> None:
+    def __init__(self, path: Path, admin_key: str | None = None, *, expected: bool = False) -> None:
         self._path = path
         self._admin = None if admin_key is None else _hash(admin_key)
         self._seen: tuple[int, int, int] | None = None
         self._principals: dict[str, Principal] = {}
         self._enforced = admin_key is not None
         self._load()
+        if expected and not path.exists():
+            log.warning("SEMCACHED_KEYS_FILE: there is no %s: until there is, nobody needs a key", path)
 
     @property
     def enforced(self) -> bool:

@@ -1,6 +1,7 @@
 """/livez, /readyz, /health, /metrics: open to everybody, without keys."""
 
 import os
+from pathlib import Path
 
 from litestar import Response, get
 from litestar.di import NamedDependency
@@ -9,6 +10,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.api.services import Services
 from service.api.wire import encoded
+from service.telemetry import forget_the_dead
 
 
 @get("/livez")
@@ -31,6 +33,7 @@ async def metrics() -> Response[bytes]:
     """Prometheus; of all workers, where there are several."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        forget_the_dead(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # in prometheus_client
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

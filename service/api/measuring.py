@@ -8,6 +8,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.problems import problem_of
 from service.telemetry import LATENCY, REQUESTS
 
+SERVER_ERROR = 500
+
 
 class Measuring:
     """The outermost middleware."""
@@ -17,7 +19,7 @@ class Measuring:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        begun, status = perf_counter(), 0
+        begun, status, left = perf_counter(), 0, False
         handler: Any = scope.get("route_handler")
 
         async def noted(message: Message) -> None:
@@ -26,12 +28,19 @@ class Measuring:
                 status = message["status"]
             await send(message)
 
+        async def watched() -> Any:
+            nonlocal left
+            message = await receive()
+            left |= message["type"] == "http.disconnect"
+            return message
+
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, watched, noted)
         except Exception as error:
             status = problem_of(error).status
             raise
         finally:
             call = handler.handler_name
-            REQUESTS.labels(call, str(status)).inc()
+            # As nginx counts it: the client went away before its request was whole.
+            REQUESTS.labels(call, "499" if left and status == SERVER_ERROR else str(status)).inc()
             LATENCY.labels(call).observe(perf_counter() - begun)

@@ -66,7 +66,7 @@ class Store:
             return []
         generation = self._responses.generation
         if generation is None:
-            raise StoreUnavailableError("Redis has not been reached yet")
+            raise StoreUnavailableError("the service is not ready; /readyz says why")
         budget = Budget(self._redis_s + ITEM_S * len(accepted[1:]))
         before = await self._before(accepted, keys, budget)
         outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)

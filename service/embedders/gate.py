@@ -1,5 +1,6 @@
 """When a provider may be called: how it failed, how long to leave it alone, how often to try again."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from service.errors import EmbedderError
+
+log = logging.getLogger(__name__)
 
 Why = Literal[
     "busy",  # of ours: no free slot in time
@@ -84,7 +87,7 @@ class Gate:
             self._failed(error)
             raise
         else:
-            self._failures = 0
+            self._worked()
         finally:
             if probe:
                 self._probing = False
@@ -93,9 +96,16 @@ class Gate:
     def _down(self) -> bool:
         return self._failures >= DOWN_AFTER
 
+    def _worked(self) -> None:
+        if self._down:
+            log.info("the embeddings API works again")
+        self._failures = 0
+
     def _failed(self, error: ProviderError) -> None:
         self._failures = 0 if error.answered else self._failures + 1
         self._last = str(error)
+        if self._failures == DOWN_AFTER:
+            log.warning("%s; the exact tier goes on", self._last)
         pause_s = max(error.retry_after_s or 0.0, PAUSE_S if self._down else 0.0)
         self._closed_until = max(self._closed_until, self._clock() + pause_s)
 

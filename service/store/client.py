@@ -20,6 +20,7 @@ from service.cache.ports import Budget
 from service.errors import StoreFullError, StoreUnavailableError
 from service.store.breaker import Breaker
 from service.store.connections import Connections
+from service.store.lag import Lag
 from service.telemetry import BREAKER_OPEN, REDIS_FAILURES, REDIS_SECONDS
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 Command = tuple[str | bytes | int | float, ...]
 
 PROBE_S = 1.0
-LAG_S = 0.05
-"""A deadline noticed later than this is the event loop's fault, not Redis'."""
 _FULL = ("OOM", "MISCONF")
 _UNWELL = (exceptions.ReadOnlyError, exceptions.ClusterDownError)  # MASTERDOWN is one of these
 _NO_INDEX = ("no such index", "unknown index")
@@ -42,6 +41,7 @@ class RedisClient:
         self._timeout_s = timeout_s
         self._probe: Command = ("SET", probe_key, 1, "PX", 1000)  # a write: a read-only server isn't well
         self.breaker = Breaker()
+        self._lag = Lag()
         self._probing: asyncio.Task[None] | None = None
         self._nonces = itertools.count()
 
@@ -58,13 +58,14 @@ class RedisClient:
         if not commands:
             return []
         self._turn_away()
+        self._lag.start()
         budget = budget or Budget(self._timeout_s)
         until = asyncio.get_running_loop().time() + budget.left_s
         begun = perf_counter()  # uvloop's own clock counts whole ms
         try:
             async with self.connections.turn(until):
                 self._turn_away()
-                return await self._watched(commands, until)
+                return await self._watched(commands, until, patient=budget.whole_s >= self._timeout_s / 2)
         except TimeoutError:
             REDIS_FAILURES.labels("busy").inc()
             raise StoreUnavailableError("no time was left for Redis: this process is busy") from None
@@ -85,15 +86,14 @@ class RedisClient:
             raise refusal(reply)
         return reply
 
-    async def _watched(self, commands: Sequence[Command], until: float) -> list[Any]:
+    async def _watched(self, commands: Sequence[Command], until: float, *, patient: bool) -> list[Any]:
         """What goes wrong with a connection in hand counts for the breaker, unless it may be our fault."""
-        clock = asyncio.get_running_loop().time
-        impatient = until - clock() < self._timeout_s / 2
+        begun = perf_counter()
         try:
             async with asyncio.timeout_at(until):
                 replies = await self._exchange(commands)
         except TimeoutError:
-            if impatient or clock() - until > LAG_S:
+            if not patient or self._lag.since(begun):
                 raise
             raise await self._failed(TimeoutError()) from None
         except (exceptions.RedisError, OSError) as error:
@@ -140,7 +140,7 @@ class RedisClient:
     async def _probe_until_well(self) -> None:
         while True:
             await asyncio.sleep(PROBE_S)
-            with contextlib.suppress(exceptions.RedisError, OSError):
+            with contextlib.suppress(Exception):  # whatever it is, Redis is not well, and is asked again
                 async with asyncio.timeout(self._timeout_s):
                     await self._exchange([self._probe])  # refused for want of room or rights: reads go on
                 break
@@ -150,6 +150,7 @@ class RedisClient:
 
     async def close(self) -> None:
         """End the probing and close the connections."""
+        self._lag.stop()
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait([self._probing])

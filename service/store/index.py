@@ -29,7 +29,9 @@ def load_schema(path: Path, dim: int | None = None) -> IndexSchema:
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
         schema = IndexSchema.from_dict(raw)
-    except (OSError, yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except OSError as error:
+        raise LayoutError(f"SEMCACHED_SCHEMA_DIR: {path}: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise LayoutError(f"{path.name}: {error}") from error
     unknown = list(_ignored(raw, schema.to_dict(), ""))
     if unknown:

@@ -159,12 +159,12 @@ class RedisResponses:
 
     def _current(self) -> Generation:
         if self._generation is None:
-            raise StoreUnavailableError("Redis has not been reached yet")
+            raise StoreUnavailableError("the service is not ready; /readyz says why")
         return self._generation
 
     def _partition(self, keys: TenantKeys) -> int:
         if self._layout is None:
-            raise StoreUnavailableError("Redis has not been reached yet")
+            raise StoreUnavailableError("the service is not ready; /readyz says why")
         return partition_of(keys.tenant, self._layout.partitions)
 
 

@@ -16,6 +16,8 @@ from service.api.auth import Role, create_key
 from service.app import create_app
 from service.embedders.local import MiniLM
 from service.settings import Settings
+from service.store.client import connected
+from service.store.embedded import EmbeddedRedis
 from service.store.rates import Rates
 from service.wiring import Parts
 
@@ -69,7 +71,7 @@ async def test_requests_in_flight_are_bounded_per_key(
 
 
 async def test_bodies_in_flight_are_bounded(settings: Settings, minilm: MiniLM) -> None:
-    async with limited(settings, minilm, max_body_bytes_in_flight=2**24) as http:
+    async with limited(settings, minilm, max_body_bytes_in_flight=2**25) as http:
         body = msgspec.json.encode({"items": [QUESTION]}) + b" " * (15 * 2**20)
         found = await statuses(http, 4, BATCH, content=body)
         assert sorted(found) == [200, 429, 429, 429]
@@ -98,6 +100,36 @@ async def test_the_rate_limit(settings: Settings, minilm: MiniLM, tmp_path: Path
             assert refused.json()["title"] == "Too many requests"
             await anyio.sleep(1)
             assert (await http.post(LOOKUP, json=QUESTION, headers=slow)).status_code == 200
+
+
+async def test_a_clock_that_went_back_locks_nobody_out(parts: Parts, redis: Redis, prefix: str) -> None:
+    rates, key = Rates(parts.redis, parts.target.keys, 5), f"{prefix}:{{rate:k}}"
+    for spoilt in (str((redis.time()[0] + 3600) * 10**6), "inf", "nan", "abc", "-1e300"):
+        redis.set(key, spoilt)
+        assert await rates.wait_s("k", 1) == 0
+        assert 0 < await rates.wait_s("k", 1) <= 1
+
+
+async def test_a_full_redis_counts_all_the_same(parts: Parts, redis: Redis) -> None:
+    rates = Rates(parts.redis, parts.target.keys, 5)
+    redis.config_set("maxmemory", 1)
+    try:
+        assert await rates.wait_s("k", 1) == 0
+        assert await rates.wait_s("k", 1) > 0
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+async def test_a_function_that_is_gone_is_loaded_again(
+    parts: Parts, redis: Redis, redis_server: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with connected(redis_server.url, 5, "probe") as admin:
+        rates = Rates(admin, parts.target.keys, 5)
+        redis.function_flush()
+        for _ in range(3):
+            await rates.wait_s("k", 1)
+        assert await rates.wait_s("k", 1) > 0
+        assert len([one for one in caplog.records if "not in force" in one.getMessage()]) == 1
 
 
 async def test_gcra_counts_exactly(parts: Parts, redis: Redis, prefix: str) -> None:
