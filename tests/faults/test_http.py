@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +73,59 @@ async def test_what_is_no_request_is_refused_and_the_connection_ends(service: Se
             assert answer.status == status
             assert answer.json["status"] == status
             assert await connection.closed() == b""
+
+
+ENDLESS = {
+    "trailer": head("transfer-encoding: chunked") + b"0\r\nx: ",
+    "chunk extension": head("transfer-encoding: chunked") + b"5;",
+    "header": head()[:-2] + b"x: ",
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+async def test_what_never_ends_is_cut_off(service: Served, name: str) -> None:
+    async with connected(service.port) as connection:
+        connection.send(ENDLESS[name])
+        sent = 0
+        with anyio.fail_after(30), contextlib.suppress(OSError):
+            while True:
+                connection.send(b"y" * 16384)
+                await connection.writer.drain()
+                await asyncio.sleep(0.001)
+                sent += 16384
+        assert HEAD_BYTES <= sent < 64 * HEAD_BYTES
+
+
+async def test_a_refusal_does_not_take_the_place_of_an_answer(service: Served) -> None:
+    """Garbage behind a store: the store is answered, then the connection ends."""
+    entry = json.dumps(
+        QUESTION | {"prompt": "and so on " * 80, "response": 1}
+    ).encode()  # a while for the model
+    async with connected(service.port) as connection:
+        connection.send(head(f"content-length: {len(entry)}", path=STORE) + entry)
+        await asyncio.sleep(0.002)
+        connection.send(b"garbage\r\n\r\n")
+        with anyio.fail_after(30):
+            assert (await connection.answer()).status == 201
+            assert await connection.closed() == b""
+
+
+def went_away(service: Served) -> float:
+    """Callers that left, by the metrics."""
+    found = re.search(r'requests_total{call="lookup",status="499"} (.*)', service.http.get("/metrics").text)
+    return float(found[1]) if found else 0
+
+
+async def test_who_goes_away_in_a_body_is_no_server_error(service: Served) -> None:
+    before = went_away(service)
+    for _ in range(5):
+        async with connected(service.port) as connection:
+            connection.send(head(SIZE) + BODY[:5])
+            await asyncio.sleep(0.01)
+    with anyio.fail_after(30):
+        while went_away(service) < before + 5:
+            await asyncio.sleep(0.05)
+    assert 'status="500"' not in service.http.get("/metrics").text
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_workers_share_the_work_and_die_with_their_parent(tmp_path: Path) -> Non
         time.sleep(0.1)
     else:
         raise AssertionError("a worker outlived the service")
-    service.end()
+    assert service.end().count("INFO service.app: serving from Redis") == 2
     with served(tmp_path) as again:
         assert again.http.post(LOOKUP, json=entry(7)).json()["response"] == 7
 

@@ -86,6 +86,15 @@ def test_roles_include_the_ones_before() -> None:
         writer.require(Role.admin)
 
 
+def test_a_keys_file_that_is_named_and_missing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Keys(tmp_path / "keys.json")
+    assert not caplog.records
+    Keys(tmp_path / "keys.json", expected=True)
+    assert "SEMCACHED_KEYS_FILE" in caplog.text
+
+
 def test_odd_names(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     for bad in ("", "é" * 257, "\udcff"):
