@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import multiprocessing
 import signal
@@ -76,7 +77,6 @@ class _Attachment:
         self._parts = parts
         self._why: str | None = "starting"
         self._logged: str | None = self._why
-        self._turn = 0
 
     async def why_not_ready(self) -> str | None:
         """None while requests are served as they should be; as of the last check, a second ago at most."""
@@ -88,9 +88,6 @@ class _Attachment:
             if self._parts.responses.generation is None:
                 await self._parts.attach(log.info)
             await self._parts.responses.usable()
-            if self._turn % MEASURE_EVERY == 0:
-                await self._parts.responses.measure()
-            self._turn += 1
         except (StoreUnavailableError, EmbedderError, StartupError) as error:
             self._note(str(error), log_it=type(error) is not StoreUnavailableError)
         except Exception:  # a defect must not end the watch
@@ -98,6 +95,15 @@ class _Attachment:
             self._note("the service's log says more", log_it=False)
         else:
             self._note(None)
+
+    async def measure(self) -> None:
+        """Set the index' gauges; without them the service serves all the same."""
+        try:
+            await self._parts.responses.measure()
+        except StoreUnavailableError:
+            pass
+        except Exception:  # a defect must not end the watch
+            log.exception("unexpected error while measuring the index")
 
     def _note(self, why: str | None, *, log_it: bool = True) -> None:
         """What the breaker has logged (Redis is away, is back) isn't logged again."""
@@ -109,11 +115,13 @@ class _Attachment:
     async def run(self) -> None:
         """Watch for as long as the service runs; end it when the process that started it is gone."""
         parent = multiprocessing.parent_process()
-        while True:
+        for turn in itertools.count():
             await asyncio.sleep(CHECK_S)
             if parent is not None and not parent.is_alive():
                 signal.raise_signal(signal.SIGTERM)
             await self.check()
+            if turn % MEASURE_EVERY == 0:
+                await self.measure()
 
 
 @asynccontextmanager

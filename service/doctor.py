@@ -274,11 +274,11 @@ async def _layout(patient: Patient) -> AsyncIterator[Finding]:
 
 
 def _embedder(settings: Settings, generation: Generation) -> Finding:
-    """Whether the settings name the model whose vectors the index holds."""
+    """Whether the settings name the model whose vectors the index holds, by name and dimension."""
     local = settings.embedder == "local"
     model, dim = (MODEL, DIM) if local else (settings.openai_model, settings.openai_dimensions)
     if model == generation.model and dim in {None, generation.dim}:
-        return Finding(Level.OK, "embedder", f"{model}, the generation's")
+        return Finding(Level.OK, "embedder", f"{model}, as the generation's name and dimension say")
     text = (
         f"the settings name {model} ({dim or 'its own dimension'}), not the generation's: no service starts"
     )

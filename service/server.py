@@ -20,7 +20,7 @@ HEAD_S = 10.0
 BODY_S = 10.0
 """From the end of the headers to the end of the body."""
 WRITE_S = 20.0
-"""How long a client may leave an answer unread."""
+"""How long a client may read nothing of an answer."""
 FLUSH_S = 1.0
 """How long a connection that is refused may take to send the refusal."""
 HEAD_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._read_timer: TimerHandle | None = None
         self._write_timer: TimerHandle | None = None
         self._running: RequestResponseCycle | None = None  # `cycle` is the newest, perhaps still in the queue
-        self._in_head, self._ended = True, False
+        self._in_head, self._begun, self._ended = True, False, False
         self._head_bytes = self._fields = 0
         self._fruitless = 0  # bytes since the last piece of a body: an endless trailer, or chunk extension
         self._progress = False
@@ -67,7 +67,15 @@ class LimitedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(WRITE_S, self.transport.abort)
+        self._watch_writing()
+
+    def _watch_writing(self, before: float = float("inf")) -> None:
+        """Abort where nothing more was read in the meantime."""
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            self.transport.abort()
+        else:
+            self._write_timer = self.loop.call_later(WRITE_S, self._watch_writing, left)
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
@@ -98,12 +106,18 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._fruitless > HEAD_BYTES or (self._in_head and self._head_bytes > HEAD_BYTES):
             self._refuse(431)
 
+    def on_message_begin(self) -> None:
+        """See httptools. White space before a request doesn't come here."""
+        self._begun = True
+        super().on_message_begin()
+
     def on_header(self, name: bytes, value: bytes) -> None:
-        """See httptools. Trailers of a chunked body come here, too."""
+        """See httptools. Trailers of a chunked body come here, too, and are no headers (RFC 9110, 6.5.1)."""
         self._fields += 1
         if self._fields > HEADERS:
             raise ValueError("too many headers")  # ends the parsing
-        super().on_header(name, value)
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """See httptools."""
@@ -120,7 +134,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """See httptools."""
-        self._in_head, self._head_bytes, self._fields = True, 0, 0
+        self._in_head, self._begun = True, False
+        self._head_bytes = self._fields = 0
         # Where the answer came before the end of the body, uvicorn's own timer is off by now.
         self._read_within(IDLE_S if self.cycle.response_complete else None)
         super().on_message_complete()
@@ -136,8 +151,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._read_timer = None
-        began = self._head_bytes > 0 if self._in_head else not self.cycle.response_started
-        if began:
+        if self.flow.read_paused:  # it is we who don't read on
+            self._read_within(BODY_S)
+        elif self._begun if self._in_head else not self.cycle.response_started:
             self._refuse(408)
         else:  # nothing came, or it was answered before its end and never came to it
             self._close()
@@ -145,7 +161,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int) -> None:
         """Answer in place of the app, and end the connection; a handler that waits for the body is told.
 
-        Where an earlier request is being answered, that answer is the connection's last.
+        Where earlier requests are being answered, the answer to the last of them is the connection's last.
         """
         if self._ended or self.transport.is_closing():
             return
@@ -158,8 +174,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._answer(status)
             self._close()
         else:
-            self.pipeline.clear()
-            running.keep_alive = False
+            if self.pipeline and self.pipeline[0][0].more_body:  # the newest, which is the one refused
+                self.pipeline.popleft()
+            last = self.pipeline[0][0] if self.pipeline else running
+            last.keep_alive = False
 
     def _answer(self, status: int) -> None:
         title = _REASONS[status]
@@ -177,9 +195,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
 
     def _close(self) -> None:
-        """After what was written has gone out, or a while."""
+        """After what was written has gone out; a refusal alone gets a while for that, an answer its timer."""
+        if self._write_timer is None:
+            self.loop.call_later(FLUSH_S, self.transport.abort)
         self.transport.close()
-        self.loop.call_later(FLUSH_S, self.transport.abort)
 
 
 def serve(settings: Settings) -> None:

@@ -3,6 +3,8 @@
 Labels are words of ours, and those tenants' names that SEMCACHED_METRIC_TENANTS lists; never a user's text.
 """
 
+import contextlib
+import os
 from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -73,5 +75,16 @@ for _counter, _labels in (
 def forget_the_dead(folder: Path) -> None:
     """What workers that are gone said of themselves is no longer so; what they counted still counts."""
     for pid in {path.stem.rsplit("_", 1)[1] for path in folder.glob("gauge_live*.db")}:
-        if not Path("/proc", pid).exists():
-            mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call] # in prometheus_client
+        with contextlib.suppress(FileNotFoundError):  # another worker was faster
+            if not _lives(int(pid)):
+                mark_process_dead(int(pid), str(folder))  # type: ignore[no-untyped-call] # in prometheus_client
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's: the number was given anew
+        return False
+    return True

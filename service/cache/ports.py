@@ -18,10 +18,10 @@ Clock = Callable[[], int]
 class Budget:
     """How long a request may still wait for Redis, over all its round trips."""
 
-    __slots__ = ("left_s", "whole_s")
+    __slots__ = ("left_s",)
 
     def __init__(self, seconds: float) -> None:
-        self.left_s = self.whole_s = seconds
+        self.left_s = seconds
 
 
 class Search(NamedTuple):

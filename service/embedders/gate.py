@@ -102,7 +102,10 @@ class Gate:
         self._failures = 0
 
     def _failed(self, error: ProviderError) -> None:
-        self._failures = 0 if error.answered else self._failures + 1
+        if error.answered:
+            self._worked()
+        else:
+            self._failures += 1
         self._last = str(error)
         if self._failures == DOWN_AFTER:
             log.warning("%s; the exact tier goes on", self._last)

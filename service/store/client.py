@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 Command = tuple[str | bytes | int | float, ...]
 
 PROBE_S = 1.0
+EXCUSED = 8
+"""For so many times a call's patience a busy event loop excuses that nothing was answered; no longer."""
 _FULL = ("OOM", "MISCONF")
 _UNWELL = (exceptions.ReadOnlyError, exceptions.ClusterDownError)  # MASTERDOWN is one of these
 _NO_INDEX = ("no such index", "unknown index")
@@ -42,6 +44,7 @@ class RedisClient:
         self._probe: Command = ("SET", probe_key, 1, "PX", 1000)  # a write: a read-only server isn't well
         self.breaker = Breaker()
         self._lag = Lag()
+        self._answered = perf_counter()
         self._probing: asyncio.Task[None] | None = None
         self._nonces = itertools.count()
 
@@ -65,7 +68,7 @@ class RedisClient:
         try:
             async with self.connections.turn(until):
                 self._turn_away()
-                return await self._watched(commands, until, patient=budget.whole_s >= self._timeout_s / 2)
+                return await self._watched(commands, until)
         except TimeoutError:
             REDIS_FAILURES.labels("busy").inc()
             raise StoreUnavailableError("no time was left for Redis: this process is busy") from None
@@ -86,19 +89,22 @@ class RedisClient:
             raise refusal(reply)
         return reply
 
-    async def _watched(self, commands: Sequence[Command], until: float, *, patient: bool) -> list[Any]:
+    async def _watched(self, commands: Sequence[Command], until: float) -> list[Any]:
         """What goes wrong with a connection in hand counts for the breaker, unless it may be our fault."""
         begun = perf_counter()
+        patient = until - asyncio.get_running_loop().time() >= self._timeout_s / 2
         try:
             async with asyncio.timeout_at(until):
                 replies = await self._exchange(commands)
         except TimeoutError:
-            if not patient or self._lag.since(begun):
+            excused = self._lag.since(begun) and perf_counter() - self._answered < EXCUSED * self._timeout_s
+            if not patient or excused:
                 raise
             raise await self._failed(TimeoutError()) from None
         except (exceptions.RedisError, OSError) as error:
             raise await self._failed(error) from error
         self.breaker.worked()
+        self._answered = perf_counter()
         return replies
 
     async def _exchange(self, commands: Sequence[Command]) -> list[Any]:

@@ -147,6 +147,25 @@ async def test_a_blocked_event_loop_is_not_redis_fault(own: EmbeddedRedis, minil
         assert not is_open(parts)
 
 
+async def test_a_busy_event_loop_does_not_hide_a_hung_redis(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm, timeout_s=0.1) as parts:
+
+        async def one() -> None:
+            assert await degraded(parts, prompt="p")
+
+        assert own.pid
+        os.kill(own.pid, signal.SIGSTOP)
+        try:
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as group:
+                    while not is_open(parts):
+                        group.start_soon(one)
+                        await anyio.sleep(0.03)
+                        time.sleep(0.08)  # noqa: ASYNC251 - the loop is never quite free
+        finally:
+            os.kill(own.pid, signal.SIGCONT)
+
+
 async def test_a_read_only_server_is_not_well(own: EmbeddedRedis, minilm: MiniLM) -> None:
     """It answers a PING, and would lose every store."""
     async with service(own, minilm, timeout_s=5) as parts:

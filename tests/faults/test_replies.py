@@ -256,6 +256,26 @@ async def test_stray_replies(
             assert tally.wrong > STRAYS / 20  # many spoil only the login of a connection made anew
 
 
+async def test_a_queue_for_connections_is_not_redis_fault(settings: Settings, minilm: MiniLM) -> None:
+    """Redis is slow, and answers each call in time; ten times as many callers as connections are not."""
+    async with through_a_proxy(replace(settings, redis_timeout_s=0.5), minilm, 0.15) as (_, parts):
+        late = 0
+
+        async def one() -> None:
+            nonlocal late
+            try:
+                await parts.redis.call("ECHO", "x")
+            except StoreUnavailableError:
+                late += 1
+
+        async with anyio.create_task_group() as group:
+            for _ in range(10 * connections.MOST):
+                group.start_soon(one)
+        assert late > connections.MOST
+        assert not parts.redis.breaker.is_open
+        assert parts.redis.connections.lent == 0
+
+
 async def test_a_budget_that_ends_costs_the_connection_not_the_next_caller(
     settings: Settings, minilm: MiniLM, redis: Redis, prefix: str
 ) -> None:

@@ -28,10 +28,12 @@ class Listening:
     def __init__(self) -> None:
         self.state = ServerState()
         self.heard: list[str] = []
+        self.headers: list[bytes] = []
         self.port = 0
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         """`GET /`: a large answer; `GET /slow`: waits for its caller to go; `POST /`: is answered unread."""
+        self.headers = [name for name, _ in scope["headers"]]
         body = b"x" * 50_000_000 if scope["method"] == "GET" else b""
         if scope["path"] == "/slow":
             self.heard.append("slow")
@@ -80,6 +82,42 @@ async def test_an_answer_that_nobody_reads_ends(listening: Listening) -> None:
     async with listening.connection() as connection:
         connection.send(GET)
         await listening.until_nobody_is_connected()
+
+
+async def test_a_slow_but_steady_reader_gets_it_all(listening: Listening) -> None:
+    """For many times as long as nothing may be read."""
+    async with listening.connection() as connection:
+        connection.send(GET)
+        await connection.reader.readuntil(b"\r\n\r\n")
+        for _ in range(50):
+            await connection.reader.readexactly(1_000_000)
+            await asyncio.sleep(0.04)
+
+
+async def test_garbage_takes_no_answer_away(listening: Listening) -> None:
+    async with listening.connection() as connection:
+        whole = POST.replace(b"10", b"0")
+        connection.send(3 * whole + b"garbage\r\n\r\n")
+        for _ in range(3):
+            assert (await connection.answer()).status == 200
+        assert await connection.closed() == b""
+
+
+async def test_a_stray_line_end_is_no_request(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_S", 0.2)
+    async with listening.connection() as connection:
+        connection.send(POST.replace(b"10", b"0"))
+        assert (await connection.answer()).status == 200
+        connection.send(b"\r\n")
+        assert await connection.closed() == b""  # and no 408
+
+
+async def test_trailers_are_no_headers(listening: Listening) -> None:
+    async with listening.connection() as connection:
+        chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
+        connection.send(chunked + b"authorization: Bearer t\r\n\r\n")
+        assert (await connection.answer()).status == 200
+        assert listening.headers == [b"host", b"transfer-encoding"]
 
 
 async def test_a_connection_that_was_answered_before_its_body_came_ends(listening: Listening) -> None:
