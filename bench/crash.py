@@ -115,7 +115,7 @@ class Crash:
         fsync = ["--appendfsync", options.appendfsync]
         self.redis = EmbeddedRedis(folder / "redis", port=free_port(), options=fsync)
         self.started: Served | None = None
-        self.sizes: list[tuple[float, int]] = []
+        self.sizes: list[tuple[float, Path, int]] = []
 
     @property
     def service(self) -> Served:
@@ -225,7 +225,8 @@ class Crash:
     async def watch_file(self) -> None:
         """How long the append-only file was when."""
         while True:
-            self.sizes = [*self.sizes[-200:], (time.monotonic(), self.file().stat().st_size)]
+            file = self.file()
+            self.sizes = [*self.sizes[-200:], (time.monotonic(), file, file.stat().st_size)]
             await asyncio.sleep(LOOK_S)
 
     def file(self) -> Path:
@@ -246,10 +247,10 @@ class Crash:
 
     def cut_power(self, killed: float) -> None:
         """Take from the file what was written in the last second."""
-        since = killed - POWER_CUT_S
-        size = max((size for at, size in self.sizes if at <= since), default=0)
-        if size:
-            os.truncate(self.file(), size)
+        since, file = killed - POWER_CUT_S, self.file()  # a rewrite begins another
+        os.truncate(
+            file, max((size for at, one, size in self.sizes if one == file and at <= since), default=0)
+        )
 
     def forgive(self, killed: float) -> None:
         """What was acknowledged in that second, or since the last look before it, may be lost."""

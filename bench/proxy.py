@@ -20,21 +20,29 @@ class Proxy:
         self.planted = 0
         self.url = ""
 
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A caller has come."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, port = self._upstream.hostname, self._upstream.port
-        up_reader, up_writer = await asyncio.open_connection(host, port)
-        pumps = [
-            asyncio.create_task(self._pump(reader, up_writer, replies=False)),
-            asyncio.create_task(self._pump(up_reader, writer, replies=True)),
-        ]
-        self._tasks.update(pumps)
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-        self._tasks.difference_update(pumps)
-        writer.close()
-        up_writer.close()
+        pumps: list[asyncio.Task[None]] = []
+        writers = [writer]
+        try:
+            up_reader, up_writer = await asyncio.open_connection(self._upstream.hostname, self._upstream.port)
+            writers.append(up_writer)
+            pumps += [
+                asyncio.create_task(self._pump(reader, up_writer, replies=False)),
+                asyncio.create_task(self._pump(up_reader, writer, replies=True)),
+            ]
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            for one in writers:
+                one.close()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
@@ -59,7 +67,7 @@ class Proxy:
 async def proxied(upstream: str, delay_s: float = 0.0, seed: int = 0) -> AsyncIterator[Proxy]:
     """A proxy that listens on a free port of loopback."""
     proxy = Proxy(upstream, delay_s, seed)
-    server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)  # noqa: SLF001 - its own
+    server = await asyncio.start_server(proxy.accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     parts = urlsplit(upstream)
     login = parts.netloc.rpartition("@")[0]
