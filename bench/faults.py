@@ -310,6 +310,7 @@ async def stalled(entries: int = 500, sockets: int = 1_000) -> Figures:
                 for n in range(sockets):
                     connection = await stack.enter_async_context(connected(one.port))
                     connection.send([b"", request[:30], request, request + b"{"][n % 4])
+                await asyncio.sleep(1)  # all have been accepted
                 opened = time.perf_counter()
                 await asyncio.sleep(3)
                 figures[f"turn {turn + 1}"] = {
