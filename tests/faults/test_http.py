@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import random
 import re
 from collections import Counter
@@ -21,6 +22,8 @@ from bench.raw import Answer, connected
 from service.server import HEAD_BYTES, HEADERS
 
 pytestmark = pytest.mark.anyio
+
+log = logging.getLogger(__name__)
 
 LOOKUP, STORE = "/v1/cache/lookup", "/v1/cache/store"
 QUESTION: dict[str, Any] = {"agent_type": "a", "prompt": "p"}
@@ -198,19 +201,18 @@ async def test_a_body_that_is_too_large_takes_no_memory(service: Served) -> None
             except (OSError, EOFError):
                 statuses[0] += 1
 
-    before = resident_bytes(service)
+    before = memory(service, "VmRSS")
     limiter = anyio.CapacityLimiter(64)
-    peak = 0
 
     async def limited(n: int) -> None:
-        nonlocal peak
         async with limiter:
             await send(n)
-            peak = max(peak, resident_bytes(service))
 
     async with anyio.create_task_group() as group:
         for n in range(HUGE):
             group.start_soon(limited, n)
+    peak = memory(service, "VmHWM")
+    log.info("%d bodies of 10 MiB: %s, at most %+d MiB", HUGE, statuses, (peak - before) // 2**20)
     assert statuses[413] >= HUGE // 4
     assert set(statuses) <= {413, 400, 429}, statuses
     assert peak - before < 200 * 2**20
@@ -218,9 +220,10 @@ async def test_a_body_that_is_too_large_takes_no_memory(service: Served) -> None
         assert (await connection.post(LOOKUP, BODY)).status == 200
 
 
-def resident_bytes(service: Served) -> int:
+def memory(service: Served, figure: str) -> int:
+    """Resident now (VmRSS), or at most so far (VmHWM), bytes."""
     status = Path(f"/proc/{service.process.pid}/status").read_text()
-    return 1024 * int(status.split("VmRSS:")[1].split()[0])
+    return 1024 * int(status.split(f"{figure}:")[1].split()[0])
 
 
 def written(service: Served) -> int:
@@ -276,6 +279,7 @@ async def test_malformed_bodies(service: Served) -> None:
     before = written(service)
     found = await answers(service, [(rng.choice([LOOKUP, STORE]), body) for body in bodies])
     statuses = Counter(answer.status for answer in found)
+    log.info("%d malformed bodies: %s", BAD_BODIES, statuses)
     assert set(statuses) <= {200, 201, 400}
     assert statuses[400] > BAD_BODIES * 0.8
     assert written(service) - before <= 2 * statuses[201]
