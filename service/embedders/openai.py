@@ -184,9 +184,9 @@ def _of_status(error: APIStatusError) -> ProviderError:
     why: Why = "refused"
     if status in _REFUSED_TEXT:
         why = "text"
-    elif status == 429:  # noqa: PLR2004
+    elif status == 429:  # noqa: PLR2004 - HTTP
         why = "rate_limited"
-    elif status >= 500 or status in _MAY_PASS:  # noqa: PLR2004
+    elif status >= 500 or status in _MAY_PASS:  # noqa: PLR2004 - HTTP
         why = "server"
     after = retry_after_s(error.response.headers.get("retry-after"), time.time())
     return ProviderError(why, f"the embeddings API answered {status}", after)

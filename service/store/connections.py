@@ -75,7 +75,7 @@ class Connections:
         try:
             await _connect(connection)
             yield connection
-        except BaseException:
+        except BaseException:  # a cancelled caller leaves replies behind
             await connection.disconnect(nowait=True)
             raise
         else:
