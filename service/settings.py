@@ -105,7 +105,7 @@ def _openai_rules(settings: Settings) -> list[tuple[str, bool, str]]:
         ("OPENAI_API_KEY", key.isascii() and key.isprintable() and " " not in key, "ASCII without spaces"),
         ("OPENAI_DIMENSIONS", dimensions is None or dimensions >= 1, "at least 1"),
         ("OPENAI_MAX_BYTES", settings.openai_max_bytes >= 1, "at least 1"),
-        ("OPENAI_TIMEOUT_S", 0 < settings.openai_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - told
+        ("OPENAI_TIMEOUT_S", 0 < settings.openai_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - the text says it
         ("OPENAI_CONCURRENCY", settings.openai_concurrency >= 1, "at least 1"),
     ]
 
@@ -114,9 +114,9 @@ def _check(settings: Settings) -> None:
     rules = [
         ("PORT", 0 <= settings.port <= 65535, "0 to 65535"),  # noqa: PLR2004 - the range of ports
         ("WORKERS", settings.workers >= 1, "at least 1"),
-        ("PARTITIONS", 1 <= settings.partitions <= 1024, "1 to 1024"),  # noqa: PLR2004 - told
+        ("PARTITIONS", 1 <= settings.partitions <= 1024, "1 to 1024"),  # noqa: PLR2004 - the text says it
         ("THRESHOLD", -1 <= settings.threshold <= 1, "-1 to 1"),
-        ("REDIS_TIMEOUT_S", 0 < settings.redis_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - told
+        ("REDIS_TIMEOUT_S", 0 < settings.redis_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - the text says it
         ("MAX_IN_FLIGHT", settings.max_in_flight >= 1, "at least 1"),
         ("MAX_BODY_BYTES_IN_FLIGHT", settings.max_body_bytes_in_flight >= 2**25, "at least 33554432"),
         ("RATE_LIMIT", is_rate(settings.rate_limit), f"0, or {MIN_RATE} to {MAX_RATE}"),
