@@ -9,6 +9,7 @@ SemcachedError
 ├── StoreUnavailableError    503  Redis is away, slow or loading
 │   └── StoreFullError       507  Redis has no room: lookups go on
 ├── EmbedderError            502  the embedder is away or answers rubbish
+├── VerifierError            502  the verifier is busy or failed; a lookup misses
 └── StartupError             the process refuses to start; exit code 1
     ├── SettingsError        exit code 2
     ├── SecretMismatchError
@@ -91,6 +92,13 @@ class EmbedderError(SemcachedError):
 
     status = 502
     title = "Embedder failed"
+
+
+class VerifierError(SemcachedError):
+    """The verifier is busy, slow, or failed."""
+
+    status = 502
+    title = "Verifier failed"
 
 
 class StartupError(SemcachedError):

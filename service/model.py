@@ -43,6 +43,42 @@ class Reason(StrEnum):
     DEGRADED = "degraded"
 
 
+class History(StrEnum):
+    """When a semantic candidate with another history may be served."""
+
+    EXACT = "exact"
+    STANDALONE = "standalone"
+    REWRITE = "rewrite"
+
+
+GuardName = Literal[
+    "numbers", "dates", "units", "negation", "antonyms", "entities", "scope_words", "question", "verifier"
+]
+"""The guards that a policy can switch off; `history` has a setting of its own."""
+
+
+class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How the questions of an agent_type are answered."""
+
+    threshold: Annotated[
+        Threshold | None, Meta(description="Least similarity that may be served; null: the generation's.")
+    ] = None
+    guards: Annotated[
+        dict[GuardName, bool], Meta(description="Guards switched off or on; those absent are on.")
+    ] = {}
+    verifier_cut: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(description="Least score of the verifier that may be served; null: the shipped one."),
+    ] = None
+    history: Annotated[
+        History, Meta(description="When an answer given in another conversation may be served.")
+    ] = History.EXACT
+
+    def guarded(self, name: GuardName) -> bool:
+        """Whether a guard is on."""
+        return self.guards.get(name, True)
+
+
 class Message(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
     """One message of a conversation, as chat APIs write it."""
 
@@ -164,6 +200,12 @@ class JudgedCandidate(Struct, frozen=True):
         str | None,
         Meta(description="threshold, gone, scope, expired or a guard; null: it may be served."),
     ]
+    verdicts: Annotated[
+        dict[str, bool], Meta(description="What each guard that looked at it says; true: it may be served.")
+    ] = {}
+    verifier_score: Annotated[
+        float | None, Meta(description="The verifier's, 0 to 1; null: it wasn't asked.")
+    ] = None
 
 
 class Decision(Struct, frozen=True):
@@ -269,6 +311,7 @@ class Record(Struct, frozen=True, array_like=True, kw_only=True):
     embedding: tuple[str, str, int] | None  # model, revision, dimension; None: exact tier only
     stored_at: int
     expires_at: int | None
+    standalone: str | None = None  # the question in words that need no history, where there is one
 
 
 class Candidate(Struct, frozen=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 from service import migrate
 from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
+from service.cache.policy import Defaults
 from service.cache.ports import Embedder
 from service.cache.store import Store
 from service.embedders.batching import Model, batching
@@ -124,7 +125,9 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
             embedder=embedder,
             responses=responses,
             rates=Rates(redis, keys, redis_s),
-            lookup=Lookup(responses, embedder, now_ms, redis_s),
+            lookup=Lookup(
+                responses, embedder, verifier=None, policies=Defaults(), clock=now_ms, redis_s=redis_s
+            ),
             store=Store(responses, embedder, now_ms, redis_s),
         )
 

@@ -1,30 +1,65 @@
 """What speaks against serving a candidate. The checks that decide a hit; nothing else does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, get_args
 
 from service.cache.canonical import Identity
-from service.model import Candidate, Record
+from service.model import Candidate, GuardName, Policy, Record
 
-GUARDS = frozenset({"history"})
+GUARDS = frozenset({"history", *get_args(GuardName)})
 """The rejections that are a guard's verdict on a candidate near enough."""
 
 NOT_THERE = frozenset({"gone", "scope", "expired"})
 """The rejections of what is no entry of this scope, or none any more."""
 
+Guard = Callable[[str, str], bool]
+"""(asked, cached) → whether the one may be served for the other."""
 
-def rejection(
-    candidate: Candidate, record: Record | None, asked: Sequence[Identity], threshold: float, now: int
-) -> str | None:
-    """Why a candidate may not be served; None: it may. `asked` is the query under each secret."""
-    if not candidate.similarity >= threshold:  # so that NaN is rejected
+WORDING: Mapping[GuardName, Guard] = {}
+"""The guards that compare texts, cheapest first."""
+
+
+class Asked(NamedTuple):
+    """What a candidate is held against."""
+
+    identities: tuple[Identity, ...]  # the query under each secret
+    standalone: str | None  # the question in words that need no history, if there are any
+    threshold: float
+    policy: Policy
+
+
+def rejection(candidate: Candidate, record: Record | None, asked: Asked, now: int) -> str | None:
+    """Why a candidate may not be served, whatever it says; None: nothing speaks against it so far."""
+    if not candidate.similarity >= asked.threshold:  # so that NaN is rejected
         return "threshold"
     if record is None:
         return "gone"
-    identity = next((one for one in asked if one.scope == record.scope), None)
+    identity = next((one for one in asked.identities if one.scope == record.scope), None)
     if identity is None:
         return "scope"
     if record.expires_at is not None and record.expires_at <= now:
         return "expired"
-    if record.history != identity.history:
+    if record.history != identity.history and (asked.standalone is None or standalone(record) is None):
         return "history"
     return None
+
+
+def standalone(record: Record) -> str | None:
+    """A record's question in words that need no history; None: there are none."""
+    return record.text if record.messages is None else record.standalone
+
+
+def compared(record: Record, asked: Asked) -> str:
+    """A record's text to compare with what is asked: self-contained where the question's is."""
+    return (asked.standalone and standalone(record)) or record.text or ""
+
+
+def verdicts(asked: str, cached: str, policy: Policy, *, every: bool) -> dict[str, bool]:
+    """What the guards that are on say; without `every` the first that rejects is the last asked."""
+    said: dict[str, bool] = {}
+    for name, guard in WORDING.items():
+        if policy.guarded(name):
+            said[name] = guard(asked, cached)
+            if not (said[name] or every):
+                break
+    return said

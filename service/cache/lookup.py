@@ -1,7 +1,8 @@
-"""A lookup: exact tier → embedder → semantic tier → guards → hit or miss.
+"""A lookup: exact tier → embedder → semantic tier → guards → verifier → hit or miss.
 
 Works on batches, with one round trip to Redis per stage; a single lookup is a batch of one. What may be
-served is decided in `guards.rejection`. A failing Redis or embedder makes misses, never errors.
+served is decided in `guards.py` and by the verifier. A failing Redis, embedder or verifier makes misses,
+never errors.
 """
 
 from collections.abc import Sequence
@@ -9,14 +10,19 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from service.cache import canonical
+from service.cache.canonical import Query
 from service.cache.digests import TenantKeys
-from service.cache.ports import Budget, Clock, Embedder, Responses, Search
+from service.cache.guards import Asked
+from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
 from service.cache.question import Question
-from service.errors import EmbedderError, StoreUnavailableError
-from service.model import Candidate, Hit, LookupRequest, Miss, Reason, Tier
+from service.errors import EmbedderError, StoreUnavailableError, VerifierError
+from service.model import Hit, LookupRequest, Miss, Reason, Tier
 
 ITEM_S = 0.002
 """What each further item of a batch adds to the time for Redis."""
+
+VERIFIED = 2
+"""How many candidates of a question the verifier reads."""
 
 
 @dataclass(slots=True)
@@ -31,9 +37,20 @@ class Run:
 class Lookup:
     """Answers lookups from the stores it is given."""
 
-    def __init__(self, responses: Responses, embedder: Embedder, clock: Clock, redis_s: float) -> None:
+    def __init__(
+        self,
+        responses: Responses,
+        embedder: Embedder,
+        *,
+        verifier: Verifier | None,
+        policies: Policies,
+        clock: Clock,
+        redis_s: float,
+    ) -> None:
         self._responses = responses
         self._embedder = embedder
+        self._verifier = verifier
+        self._policies = policies
         self._clock = clock
         self._redis_s = redis_s
 
@@ -45,11 +62,17 @@ class Lookup:
         """
         generation = self._responses.generation
         query = canonical.query(request, keys, None if generation is None else generation.dim)
-        default = 1.0 if generation is None else generation.threshold
+        policy = self._policies.of(keys, request.agent_type)
+        thresholds = (
+            request.threshold,
+            policy.threshold,
+            None if generation is None else generation.threshold,
+        )
+        threshold = next((one for one in thresholds if one is not None), 1.0)
         return Question(
             query=query,
             tiers=request.tiers or tuple(Tier),
-            threshold=default if request.threshold is None else request.threshold,
+            asked=Asked(query.identities, standalone(query), threshold, policy),
             explain=request.explain,
             vector=query.vector,
         )
@@ -79,7 +102,7 @@ class Lookup:
         records = await self._responses.records(run.keys, ids, run.budget)
         now = self._clock()
         for (question, identity), record in zip(wanted, records, strict=True):
-            question.judge(Candidate(identity.entry_id, 1.0), record, now, Tier.EXACT)
+            question.judge_exact(identity.entry_id, record, now)
         run.stages_ms["exact"] = _ms_since(begun)
 
     async def _semantic(self, questions: Sequence[Question], run: Run) -> None:
@@ -88,6 +111,7 @@ class Lookup:
         asked = [question for question in asked if question.vector is not None]
         await self._search(asked, run, exhaustive=False)
         await self._search([q for q in asked if q.hidden], run, exhaustive=True)
+        await self._verify([q for q in asked if q.held], run)
         for question in asked:
             question.explain_miss()
 
@@ -95,7 +119,7 @@ class Lookup:
         begun = perf_counter()
         texts: list[tuple[Question, str]] = []
         for question in questions:
-            text = question.query.text
+            text = question.text
             if text is None:  # also with a vector: it can't speak for an image
                 question.reason, question.rule, question.vector = Reason.POLICY, "not_plain_text", None
             elif question.vector is None:
@@ -124,13 +148,47 @@ class Lookup:
             return
         found = await self._responses.nearest(run.keys, searches, run.budget)
         candidates = [(q, candidate) for q, page in zip(questions, found, strict=True) for candidate in page]
-        wanted = dict.fromkeys(c.entry_id for q, c in candidates if c.similarity >= q.threshold)
+        wanted = dict.fromkeys(c.entry_id for q, c in candidates if c.similarity >= q.asked.threshold)
         read = await self._responses.records(run.keys, list(wanted), run.budget)
         records = dict(zip(wanted, read, strict=True))
         now = self._clock()
         for question, candidate in candidates:
-            question.judge(candidate, records.get(candidate.entry_id), now, Tier.SEMANTIC)
+            question.judge(candidate, records.get(candidate.entry_id), now)
         run.stages_ms["exhaustive" if exhaustive else "semantic"] = _ms_since(begun)
+
+    async def _verify(self, questions: Sequence[Question], run: Run) -> None:
+        """Read the nearest candidates that nothing speaks against; equal texts need no reading."""
+        begun = perf_counter()
+        verifier = self._verifier
+        read: list[Question] = []
+        for question in questions:
+            if (
+                verifier is None
+                or not question.asked.policy.guarded("verifier")
+                or question.held[0].text == question.text
+            ):
+                question.settle([1.0], 0.0)
+            else:
+                read.append(question)
+        if verifier is None or not read:
+            return
+        pairs = [(q.text or "", held.text) for q in read for held in q.held[:VERIFIED]]
+        try:
+            scores = iter(await verifier.scores(pairs))
+        except VerifierError:
+            for question in read:
+                question.fail("verifier")
+        else:
+            for question in read:
+                cut = question.asked.policy.verifier_cut
+                found = [next(scores) for _ in question.held[:VERIFIED]]
+                question.settle(found, verifier.cut if cut is None else cut)
+        run.stages_ms["verify"] = _ms_since(begun)
+
+
+def standalone(query: Query) -> str | None:
+    """The question in words that need no history; None: there are none, or nobody knows."""
+    return query.text if query.messages is None else None
 
 
 def _ms_since(begun: float) -> float:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.cache.canonical import Identity, Vector
 from service.cache.digests import TenantKeys
 from service.errors import SemcachedError
-from service.model import Candidate, Generation, Record
+from service.model import Candidate, Generation, Policy, Record
 
 Clock = Callable[[], int]
 """Wall time in ms since 1970."""
@@ -110,3 +110,25 @@ class Embedder(Protocol):
         Raises:
             EmbedderError: it is away, slow, or answered no embeddings.
         """
+
+
+class Verifier(Protocol):
+    """Says whether two texts ask the same, better and slower than their vectors do."""
+
+    version: str
+    cut: float
+    """Least score that may be served, where a policy has none of its own."""
+
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        """0 to 1 for each pair (asked, cached); None: it is beyond the verifier (too long).
+
+        Raises:
+            VerifierError: it is busy or failed.
+        """
+
+
+class Policies(Protocol):
+    """The policies of all tenants, in this process."""
+
+    def of(self, keys: TenantKeys, agent_type: str) -> Policy:
+        """An agent_type's policy; the default where none was set."""

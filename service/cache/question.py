@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import msgspec
 from msgspec import UNSET
 
+from service.cache import guards
 from service.cache.canonical import Query, Vector
-from service.cache.guards import GUARDS, NOT_THERE, rejection
+from service.cache.guards import GUARDS, NOT_THERE, Asked, rejection, verdicts
 from service.model import (
     Candidate,
     Decision,
@@ -24,32 +25,79 @@ from service.model import (
 
 
 @dataclass(slots=True)
+class Held:
+    """A candidate that nothing speaks against so far."""
+
+    candidate: Candidate
+    record: Record
+    text: str  # what the asked text is compared with
+
+
+@dataclass(slots=True)
 class Question:
     """A question on its way to an answer."""
 
     query: Query
     tiers: Sequence[Tier]
-    threshold: float
+    asked: Asked
     explain: bool
     vector: Vector | None
     judged: dict[str, JudgedCandidate] = field(default_factory=dict)  # nearest first
+    held: list[Held] = field(default_factory=list)  # nearest first
     served: tuple[Tier, Candidate, Record] | None = None
     reason: Reason = Reason.EMPTY
     rule: str | None = None
 
-    def judge(self, candidate: Candidate, record: Record | None, now: int, tier: Tier) -> None:
-        """Serve the candidate if nothing speaks against it and nothing nearer was served."""
-        why = rejection(candidate, record, self.query.identities, self.threshold, now)
-        verdict = JudgedCandidate(candidate.entry_id, candidate.similarity, why)
-        if tier is Tier.SEMANTIC:
-            self.judged[candidate.entry_id] = verdict
+    @property
+    def text(self) -> str | None:
+        """What is embedded and compared."""
+        return self.asked.standalone or self.query.text
+
+    def judge_exact(self, entry_id: str, record: Record | None, now: int) -> None:
+        """Serve the record of the question's own id if it is really there."""
+        candidate = Candidate(entry_id, 1.0)
+        why = rejection(candidate, record, self.asked, now)
         if why is None and record is not None and self.served is None:
-            self.served = (tier, candidate, record)
+            self.served = (Tier.EXACT, candidate, record)
+
+    def judge(self, candidate: Candidate, record: Record | None, now: int) -> None:
+        """Hold the candidate unless something speaks against it."""
+        why, said = rejection(candidate, record, self.asked, now), {}
+        if why is None and record is not None:
+            text = guards.compared(record, self.asked)
+            if self.text != text:
+                said = verdicts(self.text or "", text, self.asked.policy, every=self.explain)
+            why = next((name for name, passed in said.items() if not passed), None)
+            if why is None:
+                self.held.append(Held(candidate, record, text))
+        self.judged[candidate.entry_id] = JudgedCandidate(
+            candidate.entry_id, candidate.similarity, why, dict(said)
+        )
+
+    def settle(self, scores: Sequence[float | None], cut: float) -> None:
+        """Serve the first held candidate whose score reaches the cut; `scores` of the first ones held."""
+        for held, score in zip(self.held, scores, strict=False):
+            passed = score is not None and score >= cut
+            entry_id = held.candidate.entry_id
+            self.judged[entry_id] = msgspec.structs.replace(
+                self.judged[entry_id],
+                rejected_by=None if passed else "verifier",
+                verdicts=self.judged[entry_id].verdicts | {"verifier": passed},
+                verifier_score=score,
+            )
+            if passed and self.served is None:
+                self.served = (Tier.SEMANTIC, held.candidate, held.record)
+
+    def fail(self, rule: str) -> None:
+        """Nobody could say whether what is held may be served: it may not."""
+        self.held.clear()
+        self.reason, self.rule = Reason.DEGRADED, rule
 
     @property
     def hidden(self) -> bool:
-        """Only rejected candidates were seen, none below the threshold: nearer ones may hide behind."""
-        return self.served is None and all(j.rejected_by != "threshold" for j in self.judged.values())
+        """Only candidates were seen that can't be served whatever they say: others may hide behind."""
+        hiding = NOT_THERE | {"history"}
+        return self.served is None and all(j.rejected_by in hiding for j in self.judged.values())
 
     def nearest(self) -> JudgedCandidate | None:
         """The nearest candidate that is really there."""
@@ -57,6 +105,8 @@ class Question:
 
     def explain_miss(self) -> None:
         """Set the reason that the nearest candidate stands for."""
+        if self.reason is Reason.DEGRADED:
+            return
         nearest = self.nearest()
         if nearest is None:
             self.reason, self.rule = Reason.EMPTY, None
@@ -88,7 +138,7 @@ class Question:
             entry_id=record.entry_id,
             response=msgspec.Raw(record.response),
             similarity=candidate.similarity,
-            threshold=self.threshold,
+            threshold=self.asked.threshold,
             age_s=max(0, now - record.stored_at) / 1000,
             expires_in_s=None if record.expires_at is None else max(0, record.expires_at - now) / 1000,
             sources=record.sources,
@@ -101,7 +151,7 @@ class Question:
     def _decision(self, generation: Generation | None, stages_ms: dict[str, float]) -> Decision:
         return Decision(
             tiers=list(self.tiers),
-            threshold=self.threshold,
+            threshold=self.asked.threshold,
             generation=None if generation is None else generation.number,
             candidates=list(self.judged.values()),
             stages_ms=stages_ms,

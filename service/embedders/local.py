@@ -21,7 +21,28 @@ MODEL = "all-MiniLM-L6-v2-int8"
 DIM = 384
 WINDOW = 256  # word pieces with both ends; the model's card
 MAX_CHARS = 10 * WINDOW  # beyond, no need to count: pieces of prose have five
+VOCABULARY = Path(__file__).with_name("minilm_vocab.txt")
 _CLS, _SEP, _UNK = 101, 102, 100
+
+
+def tokenizer() -> Any:
+    """BERT's uncased word pieces, without special tokens: "[SEP]" in a user's text is just text.
+
+    Raises:
+        StartupError: the package is missing.
+    """
+    try:
+        from tokenizers import Tokenizer  # noqa: PLC0415 - other embedders don't need it
+        from tokenizers.models import WordPiece  # noqa: PLC0415
+        from tokenizers.normalizers import BertNormalizer  # noqa: PLC0415
+        from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: PLC0415
+    except ImportError as error:
+        raise StartupError(f"{error.name} is missing: `pip install semcached-server[local]`") from None
+    pieces = VOCABULARY.read_text("utf-8").splitlines()
+    made = Tokenizer(WordPiece({piece: at for at, piece in enumerate(pieces)}, unk_token="[UNK]"))  # noqa: S106
+    made.normalizer = BertNormalizer(lowercase=True)
+    made.pre_tokenizer = BertPreTokenizer()
+    return made
 
 
 class MiniLM:
@@ -35,27 +56,17 @@ class MiniLM:
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             import onnxruntime  # noqa: PLC0415 - half a second that other embedders don't need
-            from tokenizers import Tokenizer  # noqa: PLC0415
-            from tokenizers.models import WordPiece  # noqa: PLC0415
-            from tokenizers.normalizers import BertNormalizer  # noqa: PLC0415
-            from tokenizers.pre_tokenizers import BertPreTokenizer  # noqa: PLC0415
         except ImportError as error:
             raise StartupError(f"{error.name} is missing: `pip install semcached-server[local]`") from None
-        weights, vocabulary = _weights(), Path(__file__).with_name("minilm_vocab.txt")
-        pieces = vocabulary.read_text("utf-8").splitlines()
-        # No special tokens are known to it, so that "[SEP]" in a user's text is just text.
-        self._tokenizer = Tokenizer(
-            WordPiece({piece: at for at, piece in enumerate(pieces)}, unk_token="[UNK]")  # noqa: S106
-        )
-        self._tokenizer.normalizer = BertNormalizer(lowercase=True)
-        self._tokenizer.pre_tokenizer = BertPreTokenizer()
+        weights = _weights()
+        self._tokenizer = tokenizer()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.enable_cpu_mem_arena = False  # it never gives back what one long batch took
         # Threads that spin between runs take the core that Redis and the event loop need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
-        self.revision = hashlib.sha256(weights + vocabulary.read_bytes()).hexdigest()[:16]
+        self.revision = hashlib.sha256(weights + VOCABULARY.read_bytes()).hexdigest()[:16]
 
     def unfit(self, text: str) -> str | None:
         """`too_long` for the window, or `unknown_characters`, which all look alike to the model."""

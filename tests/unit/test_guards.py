@@ -5,8 +5,8 @@ import math
 import pytest
 
 from service.cache.canonical import Identity
-from service.cache.guards import rejection
-from service.model import Candidate, Record
+from service.cache.guards import Asked, rejection
+from service.model import Candidate, Policy, Record
 from tests.helpers import record
 
 ASKED = (
@@ -31,4 +31,5 @@ ASKED = (
     ],
 )
 def test_rejection(similarity: float, found: Record | None, why: str | None) -> None:
-    assert rejection(Candidate("id", similarity), found, ASKED, 0.9, now=1000) == why
+    asked = Asked(ASKED, None, 0.9, Policy())
+    assert rejection(Candidate("id", similarity), found, asked, now=1000) == why

@@ -1,0 +1,1 @@
+"""Say whether two texts ask the same."""
