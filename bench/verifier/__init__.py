@@ -1,0 +1,1 @@
+"""Trains and exports the verifier that the service ships: `python -m bench.verifier.data`, `.train`, `.export`."""

@@ -1,0 +1,125 @@
+"""The labelled public sets of tiers A and B as pairs of texts; tier C is for measuring only.
+
+Pairs whose group hashes into `VALIDATION_PERCENT` are never trained on: figures on the public part come from them.
+"""
+
+import gzip
+import hashlib
+import itertools
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+VALIDATION_PERCENT = 20
+
+
+class Pair(NamedTuple):
+    """Two texts; label 1: the answer to one is right for the other. `group` is the unit of the split."""
+
+    set_name: str
+    kind: str
+    group: str
+    text_a: str
+    text_b: str
+    label: int
+
+    @property
+    def held_back(self) -> bool:
+        """Whether the pair is for validation."""
+        digest = hashlib.sha256(f"{self.set_name}:{self.group}".encode()).hexdigest()
+        return int(digest[:8], 16) % 100 < VALIDATION_PERCENT
+
+
+def rows(path: Path) -> Iterator[dict[str, str]]:
+    """The rows of a packed TSV."""
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        names = next(file).rstrip("\n").split("\t")
+        for line in file:
+            yield dict(zip(names, line.rstrip("\n").split("\t"), strict=False))
+
+
+def json_rows(path: Path) -> Iterator[dict[str, object]]:
+    """The rows of packed JSON lines."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        yield from map(json.loads, file)
+
+
+def given(folder: Path, name: str) -> Iterator[Pair]:
+    """A set's own pairs."""
+    for row in rows(folder / name / "public" / "pairs.tsv.gz"):
+        group = row.get("group") or row.get("class_a", "")
+        kind = row.get("test") or row["kind"]
+        yield Pair(name, kind, group, row["text_a"], row["text_b"], int(row["label"]))
+
+
+def strict(folder: Path, name: str) -> Iterator[Pair]:
+    """An intent set's own pairs, positives only where intent and slots agree and there are slots."""
+    for row in rows(folder / name / "public" / "pairs.tsv.gz"):
+        if row["label"] == "0" or (row.get("strict") == "1" and not row["class_a"].endswith("|")):
+            yield Pair(name, row["kind"], row["class_a"], row["text_a"], row["text_b"], int(row["label"]))
+
+
+def classes(folder: Path, name: str, each: int, seed: int) -> Iterator[Pair]:
+    """Pairs made of utterances: same class → 1; same intent or template with other values → 0."""
+    chance = random.Random(seed)  # noqa: S311 - sampling
+    texts: dict[str, list[str]] = defaultdict(list)
+    families: dict[str, list[str]] = defaultdict(list)
+    for row in rows(folder / name / "public" / "utterances.tsv.gz"):
+        answer = row["answer_class"]
+        if answer.endswith("|"):
+            continue
+        if answer not in texts:
+            families[row.get("template") or row["intent"]].append(answer)
+        texts[answer].append(row["text"])
+    for family, members in sorted(families.items()):
+        for answer in members:
+            couples = list(itertools.combinations(texts[answer], 2))
+            for a, b in chance.sample(couples, min(each, len(couples))):
+                yield Pair(name, "same_class", family if name == "text2sql" else answer, a, b, 1)
+            others = [other for other in members if other != answer]
+            for other in chance.sample(others, min(each // 2, len(others))):
+                group = family if name == "text2sql" else answer
+                yield Pair(
+                    name, "other_values", group, chance.choice(texts[answer]), chance.choice(texts[other]), 0
+                )
+
+
+def situated(folder: Path) -> Iterator[Pair]:
+    """Only the traps: label 1 there is a coincidence."""
+    return (pair for pair in given(folder, "situated_qa") if pair.label == 0)
+
+
+def graded(folder: Path) -> Iterator[Pair]:
+    """stsb: what is nearly equal, and what is clearly not."""
+    for row in rows(folder / "stsb" / "public" / "pairs.tsv.gz"):
+        score = float(row["score"])
+        if score >= 4.5 or score <= 3.5:  # noqa: PLR2004 - between, the annotators differ
+            yield Pair("stsb", row["kind"], row["group"], row["text_a"], row["text_b"], int(score > 4))  # noqa: PLR2004
+
+
+def trainable(folder: Path, seed: int = 1) -> Iterator[Pair]:
+    """Everything that a shipped verifier may be trained on, before rule-made pairs."""
+    for name in ("squad_para", "gptcache_mock", "medical_qp", "cannot_negation", "checklist_qqp", "paws_wiki"):
+        yield from given(folder, name)
+    yield from itertools.islice(given(folder, "disfl_qa"), 3500)
+    yield from itertools.islice(given(folder, "parade"), 2500)
+    for name in ("text2sql", "snips", "hwu64", "slurp", "banking77", "clinc150", "bfcl_queries"):
+        yield from strict(folder, name) if name != "bfcl_queries" else given(folder, name)
+    for name, each in (("text2sql", 14), ("hwu64", 8), ("slurp", 8), ("snips", 6)):
+        yield from classes(folder, name, each, seed)
+    yield from situated(folder)
+    yield from graded(folder)
+
+
+def questions(folder: Path) -> list[str]:
+    """Unlabelled texts to make pairs from by rule."""
+    found = []
+    for row in rows(folder / "query_stream" / "public" / "queries.tsv.gz"):
+        if row["text"].startswith("{"):
+            continue
+        if not row["source"].startswith("trec") and 4 <= len(row["text"].split()) <= 30:  # noqa: PLR2004
+            found.append(row["text"])
+    return found
