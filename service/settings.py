@@ -55,6 +55,10 @@ class Settings:
         2.0, "longest an embedding may take, with waits and retries; batches longer"
     )
     openai_concurrency: int = _setting(16, "requests to the embeddings API at a time, per worker")
+    verifier: str = _setting("local", "`local`: the shipped cross-encoder, in this process; `off`: none")
+    verifier_weights: Path | None = _setting(
+        None, "weights made by bench/verifier instead of the shipped ones"
+    )
     schema_dir: Path = _setting(CHECKOUT / "index_schemas", "index schemas, the end state of `migrate`")
     threshold: float = _setting(0.95, "default threshold of a newly created generation")
     redis_timeout_s: float = _setting(
@@ -121,6 +125,7 @@ def _check(settings: Settings) -> None:
         ("MAX_BODY_BYTES_IN_FLIGHT", settings.max_body_bytes_in_flight >= 2**25, "at least 33554432"),
         ("RATE_LIMIT", is_rate(settings.rate_limit), f"0, or {MIN_RATE} to {MAX_RATE}"),
         ("EMBEDDER", settings.embedder in {"local", "openai"}, "`local` or `openai`"),
+        ("VERIFIER", settings.verifier in {"local", "off"}, "`local` or `off`"),
         ("EMBEDDER_THREADS", settings.embedder_threads >= 0, "0 or more"),
         *_openai_rules(settings),
         (

@@ -32,6 +32,14 @@ EMBED_SECONDS = Histogram(
     buckets=(0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 EMBED_FAILURES = Counter("semcached_embed_failures", "Calls of the embedder that failed.", ["why"])
+VERIFIED = Counter("semcached_verified_pairs", "Pairs of texts run through the verifier.")
+VERIFY_SECONDS = Histogram(
+    "semcached_verify_seconds",
+    "Time of a run of the verifier.",
+    buckets=(0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1),
+)
+VERIFY_FAILURES = Counter("semcached_verify_failures", "Calls of the verifier that failed.", ["why"])
+GUARDED = Counter("semcached_guarded", "Misses because a guard rejected the nearest entry.", ["guard"])
 RECORDS_REFUSED = Counter(
     "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )
@@ -67,6 +75,7 @@ for _counter, _labels in (
     (RECORDS_REFUSED, ("form", "mac", "id")),
     (REDIS_FAILURES, ("busy", "timeout", "connection", "refused", "unwell", "unbound")),
     (TURNED_AWAY, ("in_flight", "bodies", "rate")),
+    (VERIFY_FAILURES, ("busy", "slow", "model")),
 ):
     for _label in _labels:
         _counter.labels(_label)

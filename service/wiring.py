@@ -12,7 +12,7 @@ from service import migrate
 from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
 from service.cache.policy import Defaults
-from service.cache.ports import Embedder
+from service.cache.ports import Embedder, Verifier
 from service.cache.store import Store
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
@@ -116,6 +116,7 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
     async with (
         connected(redis_url, redis_s, keys.meta("probe")) as redis,
         _embedder(settings, model) as embedder,
+        _verifier(settings) as verifier,
     ):
         responses = RedisResponses(redis, keys)
         yield Parts(
@@ -126,7 +127,7 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
             responses=responses,
             rates=Rates(redis, keys, redis_s),
             lookup=Lookup(
-                responses, embedder, verifier=None, policies=Defaults(), clock=now_ms, redis_s=redis_s
+                responses, embedder, verifier=verifier, policies=Defaults(), clock=now_ms, redis_s=redis_s
             ),
             store=Store(responses, embedder, now_ms, redis_s),
         )
@@ -145,6 +146,18 @@ async def _embedder(settings: Settings, model: Model | None) -> AsyncIterator[Em
 
         async with batching(model or MiniLM(settings.embedder_threads)) as embedder:
             yield embedder
+
+
+@asynccontextmanager
+async def _verifier(settings: Settings) -> AsyncIterator[Verifier | None]:
+    if settings.verifier == "off":
+        yield None
+        return
+    from service.verifiers.crossencoder import WEIGHTS, CrossEncoder  # noqa: PLC0415 - as the embedders
+    from service.verifiers.threaded import threaded  # noqa: PLC0415
+
+    async with threaded(CrossEncoder(settings.verifier_weights or WEIGHTS)) as verifier:
+        yield verifier
 
 
 def now_ms() -> int:

@@ -1,1 +1,1 @@
-"""Trains and exports the verifier that the service ships: `python -m bench.verifier.data`, `.train`, `.export`."""
+"""Makes the verifier that the service ships: `python -m bench.verifier.data`, `.train`, `.export`."""

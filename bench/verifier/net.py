@@ -11,7 +11,7 @@ from torch.nn import functional
 WIDTH, HEADS, LAYERS, VOCABULARY, POSITIONS, FLAGS = 384, 12, 6, 30522, 512, 5
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc, unused-ignore] # torch isn't installed in CI
     """One layer of BERT."""
 
     def __init__(self) -> None:
@@ -30,12 +30,10 @@ class Block(nn.Module):
         heads = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         mixed = self.out(heads.transpose(1, 2).reshape(n, length, WIDTH))
         x = self.norm1(x + functional.dropout(mixed, drop, self.training))
-        return self.norm2(
-            x + functional.dropout(self.down(functional.gelu(self.up(x))), drop, self.training)
-        )
+        return self.norm2(x + functional.dropout(self.down(functional.gelu(self.up(x))), drop, self.training))
 
 
-class CrossEncoder(nn.Module):
+class CrossEncoder(nn.Module):  # type: ignore[misc, unused-ignore] # torch isn't installed in CI
     """ids, sides, flags, mask, each [n, length] → logits [n]."""
 
     def __init__(self, drop: float = 0.1) -> None:
@@ -50,8 +48,8 @@ class CrossEncoder(nn.Module):
         self.logit = nn.Linear(WIDTH, 1)
         self.drop = drop
         nn.init.zeros_(self.flag.weight)
-        self.token.weight.requires_grad_(False)
-        self.position.weight.requires_grad_(False)
+        self.token.weight.requires_grad = False
+        self.position.weight.requires_grad = False
 
     def forward(self, ids: Tensor, sides: Tensor, flags: Tensor, mask: Tensor) -> Tensor:
         """See the class."""
@@ -89,7 +87,9 @@ class CrossEncoder(nn.Module):
                 own[f"{block}.up.{kind}"] = given[f"{layer}.intermediate.dense.{kind}"]
                 own[f"{block}.down.{kind}"] = given[f"{layer}.output.dense.{kind}"]
                 own[f"{block}.norm2.{kind}"] = given[f"{layer}.output.LayerNorm.{kind}"]
-        missing, unknown = net.load_state_dict({key: value.float() for key, value in own.items()}, strict=False)
+        missing, unknown = net.load_state_dict(
+            {key: value.float() for key, value in own.items()}, strict=False
+        )
         if unknown or {name.split(".")[0] for name in missing} != {"flag", "dense", "logit"}:
             raise ValueError(f"{path} does not hold all-MiniLM-L6-v2")
         return net

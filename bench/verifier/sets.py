@@ -1,6 +1,6 @@
 """The labelled public sets of tiers A and B as pairs of texts; tier C is for measuring only.
 
-Pairs whose group hashes into `VALIDATION_PERCENT` are never trained on: figures on the public part come from them.
+Pairs whose group hashes into `VALIDATION_PERCENT` are never trained on: figures come from them.
 """
 
 import gzip
@@ -96,13 +96,20 @@ def graded(folder: Path) -> Iterator[Pair]:
     """stsb: what is nearly equal, and what is clearly not."""
     for row in rows(folder / "stsb" / "public" / "pairs.tsv.gz"):
         score = float(row["score"])
-        if score >= 4.5 or score <= 3.5:  # noqa: PLR2004 - between, the annotators differ
-            yield Pair("stsb", row["kind"], row["group"], row["text_a"], row["text_b"], int(score > 4))  # noqa: PLR2004
+        if score >= 4.5 or score <= 3.5:
+            yield Pair("stsb", row["kind"], row["group"], row["text_a"], row["text_b"], int(score > 4))
 
 
 def trainable(folder: Path, seed: int = 1) -> Iterator[Pair]:
     """Everything that a shipped verifier may be trained on, before rule-made pairs."""
-    for name in ("squad_para", "gptcache_mock", "medical_qp", "cannot_negation", "checklist_qqp", "paws_wiki"):
+    for name in (
+        "squad_para",
+        "gptcache_mock",
+        "medical_qp",
+        "cannot_negation",
+        "checklist_qqp",
+        "paws_wiki",
+    ):
         yield from given(folder, name)
     yield from itertools.islice(given(folder, "disfl_qa"), 3500)
     yield from itertools.islice(given(folder, "parade"), 2500)
@@ -120,6 +127,6 @@ def questions(folder: Path) -> list[str]:
     for row in rows(folder / "query_stream" / "public" / "queries.tsv.gz"):
         if row["text"].startswith("{"):
             continue
-        if not row["source"].startswith("trec") and 4 <= len(row["text"].split()) <= 30:  # noqa: PLR2004
+        if not row["source"].startswith("trec") and 4 <= len(row["text"].split()) <= 30:
             found.append(row["text"])
     return found

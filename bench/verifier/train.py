@@ -55,7 +55,7 @@ def encoded(path: Path, chance: random.Random) -> list[tuple[Encoded, int]]:
     found = []
     for line in path.open():
         _, _, _, a, b, label = json.loads(line)
-        if chance.random() < 0.5:  # noqa: PLR2004 - either order
+        if chance.random() < 0.5:
             a, b = b, a
         row = encode(side(tokenizer, a), side(tokenizer, b))
         if len(row.ids) <= LONGEST:
@@ -94,7 +94,9 @@ def main() -> None:
     total = sum(sum(1 for _ in file.open()) for file in files)
     decayed = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in net.parameters() if p.requires_grad and p.ndim == 1]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0}], lr=given.rate)
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0}], lr=given.rate
+    )
     done, begun, recent = 0, time.time(), 0.0
     for file in files:
         for step, batch in enumerate(batches(encoded(file, chance), chance)):

@@ -3,22 +3,55 @@
 Each rule takes a text and returns a changed text, or None where it does not apply.
 """
 
+import itertools
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bench.verifier.wordnet import WordNet
 
 Rule = Callable[[str], str | None]
 
-WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?")
-MONTHS = "January February March April May June July August September October November December".split()
-ASKED = set("who what when where why how which whom whose".split())
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty"
-).split()
+WORD = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)?")
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+ASKED = {"who", "what", "when", "where", "why", "how", "which", "whom", "whose"}
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
 
 RINGS = [
     "today|tomorrow|yesterday",
@@ -153,7 +186,7 @@ NEGATIONS = [
     (r"\b(is|are|was|were|do|does|did|can|could|should|would|will|must|has|have|had) not\b", r"\1"),
     (r"\bcannot\b|\bcan't\b", "can"),
     (r"\bwon't\b", "will"),
-    (r"\b(do|does|did|is|are|was|were|could|should|would|has|have|had)n['’]t\b", r"\1"),
+    (r"\b(do|does|did|is|are|was|were|could|should|would|has|have|had)n['\u2019]t\b", r"\1"),
     (r"\bhow to\b", "how not to"),
     (r"\bhow to (\w+)", r"how to avoid having to \1"),
     (r"\bwith\b", "without"),
@@ -203,7 +236,8 @@ SAME = [
     ("currently", "at the moment"), ("approximately", "about"), ("hours", "hrs"), ("minutes", "mins"),
     ("united states", "us"), ("united states", "usa"), ("usa", "united states"), ("us", "united states"),
     ("u.s.", "united states"), ("uk", "united kingdom"), ("united kingdom", "uk"), ("nyc", "new york city"),
-    ("new york city", "nyc"), ("los angeles", "la"), ("world war ii", "ww2"), ("world war ii", "second world war"),
+    ("new york city", "nyc"), ("los angeles", "la"), ("world war ii", "ww2"),
+    ("world war ii", "second world war"),
     ("world war i", "first world war"), ("percent", "%"), ("dollars", "usd"), ("euros", "eur"),
     ("two-factor authentication", "2fa"), ("2fa", "two-factor authentication"), ("tv", "television"),
     ("television", "tv"), ("app", "application"), ("application", "app"), ("phone", "telephone"),
@@ -235,12 +269,12 @@ class Rules:
             "negation": [(1, self.negation), (0.5, self.antonym), (0.2, self.prefix)],
             "entity": [(1, self.name), (0.8, self.sister), (0.5, self.capital)],
             "scope": [(1.5, self.ring), (0.5, self.inserted), (0.5, self.adjective), (0.4, self.dropped)],
-            "role": [(1, self.swapped)],
-            "question": [(0.5, self.asking)],
+            "role": [(1.2, self.swapped), (0.5, self.exchanged)],
+            "question": [(1.2, self.asking)],
         }
         self.rewordings: list[Rule] = [
-            self.polite, self.same, self.same, self.synonym, self.digits, self.flat, self.fronted, self.plural,
-            self.typo, self.month_form, self.shortened,
+            self.polite, self.same, self.same, self.synonym, self.digits, self.flat, self.fronted,
+            self.plural, self.typo, self.month_form, self.shortened,
         ]  # fmt: skip
 
     def trap(self, text: str) -> tuple[str, str] | None:
@@ -275,7 +309,14 @@ class Rules:
             return None
         old = found.group()
         value = int(old)
-        options = [value + 1, value - 1, value + 10, value * 10, value * 2, value + self._chance.randint(1, 30)]
+        options = [
+            value + 1,
+            value - 1,
+            value + 10,
+            value * 10,
+            value * 2,
+            value + self._chance.randint(1, 30),
+        ]
         if len(old) > 1:
             options.append(int(old[:-2] + old[-1] + old[-2]))
             options.append(int(old[:-1] + str((int(old[-1]) + 3) % 10)))
@@ -294,10 +335,14 @@ class Rules:
         """Another month or weekday."""
         for names in (MONTHS, DAYS):
             found = self._pick(
-                m for m in WORD.finditer(text) if m.group().capitalize() in names and m.group() not in {"may", "march"}
+                m
+                for m in WORD.finditer(text)
+                if m.group().capitalize() in names and m.group() not in {"may", "march"}
             )
             if found is not None:
-                return _put(text, found, self._chance.choice([n for n in names if n != found.group().capitalize()]))
+                return _put(
+                    text, found, self._chance.choice([n for n in names if n != found.group().capitalize()])
+                )
         return None
 
     def year(self, text: str) -> str | None:
@@ -333,24 +378,28 @@ class Rules:
 
     def name(self, text: str) -> str | None:
         """Another name where one stands inside the sentence."""
-        found = self._pick(re.finditer(r"(?<=[a-z,] )[A-Z][\w'’.-]*(?: [A-Z][\w'’.-]*)*", text))
+        found = self._pick(re.finditer(r"(?<=[a-z,] )[A-Z][\w'\u2019.-]*(?: [A-Z][\w'\u2019.-]*)*", text))
         if found is None:
             return None
         old = found.group()
         sisters = self._net.sisters(old.lower().replace(" ", "_"), "n")
         if sisters and sisters[0][0].isupper():
             return _put(text, found, self._chance.choice(sisters))
-        options = [n for n in self._chance.sample(self._names, 30) if n.count(" ") == old.count(" ") and n != old]
+        options = [
+            n for n in self._chance.sample(self._names, 30) if n.count(" ") == old.count(" ") and n != old
+        ]
         return _put(text, found, options[0]) if options else None
 
     def capital(self, text: str) -> str | None:
         """One word of a name of several: another first name, another street."""
-        found = self._pick(re.finditer(r"(?<=[a-z,] )[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)+", text))
+        found = self._pick(re.finditer(r"(?<=[a-z,] )[A-Z][\w'\u2019-]+(?: [A-Z][\w'\u2019-]+)+", text))
         if found is None:
             return None
         words = found.group().split()
         at = self._chance.randrange(len(words))
-        words[at] = self._chance.choice([n for n in self._chance.sample(self._names, 40) if " " not in n] or ["Smith"])
+        words[at] = self._chance.choice(
+            [n for n in self._chance.sample(self._names, 40) if " " not in n] or ["Smith"]
+        )
         return _put(text, found, " ".join(words))
 
     def ring(self, text: str) -> str | None:
@@ -376,12 +425,15 @@ class Rules:
 
     def dropped(self, text: str) -> str | None:
         """A condition less: a prepositional phrase or an adjective goes."""
-        pattern = r" (?:in|for|on|at|by|from|to|with|without|of|during|before|after) (?:the |a |an )?[\w'-]+(?=[\s?.!,]|$)"
-        found = self._pick(m for m in re.finditer(pattern, text) if len(text) - len(m.group()) > 15)  # noqa: PLR2004
-        if found is not None and self._chance.random() < 0.7:  # noqa: PLR2004 - dice
+        little = "in|for|on|at|by|from|to|with|without|of|during|before|after"
+        pattern = rf" (?:{little}) (?:the |a |an )?[\w'-]+(?=[\s?.!,]|$)"
+        found = self._pick(m for m in re.finditer(pattern, text) if len(text) - len(m.group()) > 15)
+        if found is not None and self._chance.random() < 0.7:
             return _put(text, found, "")
         found = self._pick(
-            m for m in re.finditer(r"\b\w+ (?=\w{3,})", text) if self._net.pos(m.group().strip().lower()) == "a"
+            m
+            for m in re.finditer(r"\b\w+ (?=\w{3,})", text)
+            if self._net.pos(m.group().strip().lower()) == "a"
         )
         return None if found is None else _put(text, found, "")
 
@@ -399,6 +451,23 @@ class Rules:
                 (a, b), (c, d) = found.span(1), found.span(2)
                 return text[:a] + text[c:d] + text[b:c] + text[a:b] + text[d:]
         return None
+
+    def exchanged(self, text: str) -> str | None:
+        """Two nouns exchanged, unless they are only listed."""
+        nouns = [
+            m for m in WORD.finditer(text) if len(m.group()) > 2 and self._net.pos(m.group().lower()) == "n"
+        ]
+        couples = [
+            (a, b)
+            for a, b in itertools.combinations(nouns, 2)
+            if a.group().lower() != b.group().lower()
+            and text[a.end() : b.start()].strip().lower() not in {"", "and", "or", "&", ",", "/"}
+        ]
+        if not couples:
+            return None
+        a, b = self._chance.choice(couples)
+        between = text[a.end() : b.start()]
+        return text[: a.start()] + b.group() + between + a.group() + text[b.end() :]
 
     # Rewordings
 
@@ -442,7 +511,9 @@ class Rules:
 
     def fronted(self, text: str) -> str | None:
         """The last phrase first: "what is X in Paris" → "in Paris, what is X"."""
-        found = re.search(r"^(.{12,}?) ((?:in|on|at|for|during|after|before) (?:the |a )?[\w'-]+(?: [\w'-]+)?)[?. ]*$", text)
+        found = re.search(
+            r"^(.{12,}?) ((?:in|on|at|for|during|after|before) (?:the |a )?[\w'-]+(?: [\w'-]+)?)[?. ]*$", text
+        )
         if found is None:
             return None
         head, tail = found.groups()
@@ -468,32 +539,39 @@ class Rules:
 
     def month_form(self, text: str) -> str | None:
         """August 3 → 3 August, Aug 3, 8/3."""
-        found = self._pick(re.finditer(rf"\b({'|'.join(MONTHS)}) (\d{{1,2}})(?:st|nd|rd|th)?\b", text, re.IGNORECASE))
+        found = self._pick(
+            re.finditer(rf"\b({'|'.join(MONTHS)}) (\d{{1,2}})(?:st|nd|rd|th)?\b", text, re.IGNORECASE)
+        )
         if found is not None:
             month, day = found.groups()
-            return _put(text, found, self._chance.choice([f"{day} {month}", f"{month[:3]} {day}", f"{month} {day}th"]))
+            return _put(
+                text, found, self._chance.choice([f"{day} {month}", f"{month[:3]} {day}", f"{month} {day}th"])
+            )
         found = self._pick(re.finditer(rf"\b({'|'.join(MONTHS)})\b", text))
         return None if found is None or found.group() == "May" else _put(text, found, found.group()[:3])
 
     def shortened(self, text: str) -> str | None:
         """As typed into a search box: without asking words."""
-        lead = r"^(?:what(?:'s| is| are| was| were)|who (?:is|was)|tell me|how (?:do|can) (?:i|you)|where (?:is|are)) (?:the )?"
+        leads = "what(?:'s| is| are| was| were)|tell me|how (?:do|can) (?:i|you)"
+        lead = rf"^(?:{leads}) (?:the )?"
         short = re.sub(lead, "", text, flags=re.IGNORECASE)
-        if short == text or len(short) < 15 or text.lower().startswith(("who", "where")):  # noqa: PLR2004
+        if short == text or len(short) < 15 or text.lower().startswith(("who", "where")):
             return None
         return short.rstrip("?!. ")
 
     # Tools
 
-    def _pick(self, found: "re.Iterator[re.Match[str]] | object") -> re.Match[str] | None:
-        options = list(found)  # type: ignore[call-overload]
+    def _pick(self, found: Iterable[re.Match[str]]) -> re.Match[str] | None:
+        options = list(found)
         return self._chance.choice(options) if options else None
 
     def _around(self, text: str, rings: Sequence[str]) -> str | None:
         options = []
         for ring in rings:
             words = ring.split("|")
-            pattern = rf"(?<![\w'-])(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?![\w'-])"
+            pattern = (
+                rf"(?<![\w'-])(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?![\w'-])"
+            )
             options += [(found, words) for found in re.finditer(pattern, text, re.IGNORECASE)]
         if not options:
             return None
@@ -508,7 +586,7 @@ class Rules:
             lemma, ending = (word[:-1], "s") if word.endswith("s") and not word.endswith("ss") else (word, "")
             for base, tail in ((word, ""), (lemma, ending)):
                 pos = self._net.pos(base)
-                if pos is not None and len(base) > 2 and base not in ASKED:  # noqa: PLR2004 - no function words
+                if pos is not None and len(base) > 2 and base not in ASKED:
                     options += [(found, new + tail) for new in source(base, pos)]
                     break
         if not options:
@@ -522,7 +600,7 @@ class Rules:
 
 def names(texts: Sequence[str]) -> list[str]:
     """Capitalised spans inside sentences."""
-    pattern = re.compile(r"(?<=[a-z,] )[A-Z][\w'’.-]*(?: [A-Z][\w'’.-]*){0,2}(?=[ ?.,]|$)")
+    pattern = re.compile(r"(?<=[a-z,] )[A-Z][\w'\u2019.-]*(?: [A-Z][\w'\u2019.-]*){0,2}(?=[ ?.,]|$)")
     return sorted({found.strip(".,") for text in texts for found in pattern.findall(text)})
 
 

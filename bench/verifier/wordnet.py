@@ -1,4 +1,4 @@
-"""WordNet 3.0 from its own files (Debian: `wordnet-base`): opposites, sisters, synonyms. Princeton's licence."""
+"""WordNet 3.0 from its own files (Debian: `wordnet-base`, Princeton's licence)."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class WordNet:
                 elif symbol in {"~", "~i"}:
                     synset.down.append(target)
                 elif symbol == "!":
-                    synset.antonyms.append((int(ends[:2], 16) - 1, target, int(ends[2:], 16) - 1))
+                    synset.antonyms.append((int(ends[:2], 16) - 1, target, int(ends[-2:], 16) - 1))
             self.synsets[pos + parts[0]] = synset
 
     def _read_index(self, path: Path, pos: str) -> None:
@@ -69,7 +69,7 @@ class WordNet:
         if not counts:
             return None
         best = max(counts, key=lambda pos: counts[pos])
-        return best if counts[best] >= 0.75 * sum(counts.values()) else None  # noqa: PLR2004
+        return best if counts[best] >= 0.75 * sum(counts.values()) else None
 
     def antonyms(self, lemma: str, pos: str) -> list[str]:
         """Opposites in the two most frequent meanings."""

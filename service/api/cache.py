@@ -27,7 +27,7 @@ from service.model import (
     Stored,
     StoreRequest,
 )
-from service.telemetry import LOOKUPS, STORES
+from service.telemetry import GUARDED, LOOKUPS, STORES
 
 MAX_BODY = 1024 * 1024
 MAX_BATCH_BODY = 16 * 1024 * 1024
@@ -185,6 +185,8 @@ def _x_cache(answers: list[Any]) -> str:
 
 def _count(answer: Hit | Miss, tenant: str) -> None:
     detail = answer.tier if isinstance(answer, Hit) else answer.reason
+    if isinstance(answer, Miss) and answer.reason is Reason.GUARD and isinstance(answer.rule, str):
+        GUARDED.labels(answer.rule).inc()
     LOOKUPS.labels(tenant, "hit" if isinstance(answer, Hit) else "miss", detail.value).inc()
 
 

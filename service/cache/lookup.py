@@ -157,33 +157,29 @@ class Lookup:
         run.stages_ms["exhaustive" if exhaustive else "semantic"] = _ms_since(begun)
 
     async def _verify(self, questions: Sequence[Question], run: Run) -> None:
-        """Read the nearest candidates that nothing speaks against; equal texts need no reading."""
+        """Read the nearest candidates that nothing speaks against, one by one until one may be served."""
         begun = perf_counter()
-        verifier = self._verifier
-        read: list[Question] = []
         for question in questions:
-            if (
-                verifier is None
-                or not question.asked.policy.guarded("verifier")
-                or question.held[0].text == question.text
-            ):
-                question.settle([1.0], 0.0)
-            else:
-                read.append(question)
-        if verifier is None or not read:
-            return
-        pairs = [(q.text or "", held.text) for q in read for held in q.held[:VERIFIED]]
+            if self._verifier is None or question.needs_no_reading:
+                question.settle(0, None, 0.0)
+        for rank in range(VERIFIED):
+            asked = [q for q in questions if q.served is None and len(q.held) > rank]
+            if self._verifier is None or not asked:
+                return
+            await self._read(self._verifier, asked, rank)
+            run.stages_ms["verify"] = _ms_since(begun)
+
+    async def _read(self, verifier: Verifier, questions: Sequence[Question], rank: int) -> None:
+        pairs = [(question.text or "", question.held[rank].text) for question in questions]
         try:
-            scores = iter(await verifier.scores(pairs))
+            scores = await verifier.scores(pairs)
         except VerifierError:
-            for question in read:
+            for question in questions:
                 question.fail("verifier")
-        else:
-            for question in read:
-                cut = question.asked.policy.verifier_cut
-                found = [next(scores) for _ in question.held[:VERIFIED]]
-                question.settle(found, verifier.cut if cut is None else cut)
-        run.stages_ms["verify"] = _ms_since(begun)
+            return
+        for question, score in zip(questions, scores, strict=True):
+            cut = question.asked.policy.verifier_cut
+            question.settle(rank, score or 0.0, verifier.cut if cut is None else cut)
 
 
 def standalone(query: Query) -> str | None:

@@ -24,6 +24,10 @@ from service.model import (
 )
 
 
+EQUAL = 0.9999
+"""The similarity of equal vectors, less what float32 and RediSearch lose."""
+
+
 @dataclass(slots=True)
 class Held:
     """A candidate that nothing speaks against so far."""
@@ -74,19 +78,26 @@ class Question:
             candidate.entry_id, candidate.similarity, why, dict(said)
         )
 
-    def settle(self, scores: Sequence[float | None], cut: float) -> None:
-        """Serve the first held candidate whose score reaches the cut; `scores` of the first ones held."""
-        for held, score in zip(self.held, scores, strict=False):
-            passed = score is not None and score >= cut
-            entry_id = held.candidate.entry_id
-            self.judged[entry_id] = msgspec.structs.replace(
-                self.judged[entry_id],
+    @property
+    def needs_no_reading(self) -> bool:
+        """The policy wants no verifier, or the words are the same, or the vectors are: it reads no more."""
+        nearest = self.held[0]
+        equal = nearest.text == self.text or nearest.candidate.similarity >= EQUAL
+        return equal or not self.asked.policy.guarded("verifier")
+
+    def settle(self, rank: int, score: float | None, cut: float) -> None:
+        """Serve a held candidate if its score reaches the cut; without a score, as it is."""
+        held = self.held[rank]
+        passed = score is None or score >= cut
+        if score is not None:
+            self.judged[held.candidate.entry_id] = msgspec.structs.replace(
+                self.judged[held.candidate.entry_id],
                 rejected_by=None if passed else "verifier",
-                verdicts=self.judged[entry_id].verdicts | {"verifier": passed},
+                verdicts=self.judged[held.candidate.entry_id].verdicts | {"verifier": passed},
                 verifier_score=score,
             )
-            if passed and self.served is None:
-                self.served = (Tier.SEMANTIC, held.candidate, held.record)
+        if passed:
+            self.served = (Tier.SEMANTIC, held.candidate, held.record)
 
     def fail(self, rule: str) -> None:
         """Nobody could say whether what is held may be served: it may not."""

@@ -71,18 +71,19 @@ async def test_the_threshold_is_the_least_that_is_served(parts: Parts, keys: Ten
         (0.94, None, False),
     ]:
         answer = await look(
-            parts, keys, prompt="q", embedding=near(1, cosine), threshold=threshold, **SEMANTIC
+            parts, keys, prompt="p", embedding=near(1, cosine), threshold=threshold, **SEMANTIC
         )
         assert isinstance(answer, Hit) is hits
-    anything = await look(parts, keys, prompt="q", embedding=near(1, -0.99), threshold=-1, **SEMANTIC)
+    anything = await look(parts, keys, prompt="p", embedding=near(1, -0.99), threshold=-1, **SEMANTIC)
     assert isinstance(anything, Hit)
     assert anything.similarity == pytest.approx(-0.99, abs=1e-3)
 
 
 async def test_the_nearest_of_many_wins(parts: Parts, keys: TenantKeys) -> None:
     for n in range(50):
-        await keep(parts, keys, prompt=f"p{n}", response=str(n), embedding=near(1, 0.5 + n / 100))
-    assert served(await look(parts, keys, prompt="q", embedding=vector(1), threshold=0.6, **SEMANTIC)) == 49
+        near_n = near(1, 0.5 + n / 100)
+        await keep(parts, keys, prompt="p", temperature=n / 10, response=str(n), embedding=near_n)
+    assert served(await look(parts, keys, prompt="p", embedding=vector(1), threshold=0.6, **SEMANTIC)) == 49
 
 
 async def test_one_vector_in_200_scopes(parts: Parts, keys: TenantKeys) -> None:
@@ -102,7 +103,7 @@ async def test_a_live_entry_behind_more_expired_ones_than_a_page_holds(
         for n in range(count):
             one = accepted(keys, parts, prompt=f"p{n}", embedding=vector(1), ttl_s=1)
             await parts.store.answer([one], keys)
-        await keep(parts, keys, prompt="live", response="1", embedding=near(1, 0.97))
+        await keep(parts, keys, prompt="q", response="1", embedding=near(1, 0.97))
         redis.execute_command("DEBUG", "SLEEP", 1.1)  # past their end; nobody reaps them
         assert redis.dbsize() > 2 * count  # they are still there to be met
         answer = await look(parts, keys, prompt="q", embedding=vector(1), explain=True, **SEMANTIC)

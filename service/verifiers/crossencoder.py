@@ -1,0 +1,80 @@
+"""The shipped verifier: a MiniLM-L6 cross-encoder in int8, trained by `bench/verifier` for one question.
+
+Does the answer to the one text fit the other? It reads a pair in both orders, so the score is symmetric.
+A pair's score doesn't depend on what else is in its batch.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from service.embedders.local import tokenizer
+from service.errors import StartupError
+from service.verifiers.pairs import Encoded, Side, encode, side
+
+WEIGHTS = Path(__file__).with_name("equivalence.onnx")
+LONGEST = 192
+"""Word pieces of both texts; what is longer nobody trained it for."""
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What belongs to the weights; written by `semcached calibrate`."""
+
+    cut: float
+
+
+class CrossEncoder:
+    """The model; blocking, one call at a time."""
+
+    def __init__(self, weights: Path = WEIGHTS, threads: int = 1) -> None:
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as for the embedder
+        try:
+            import onnxruntime  # noqa: PLC0415 - half a second that a service without a verifier doesn't need
+        except ImportError as error:
+            raise StartupError(f"{error.name} is missing: `pip install semcached-server[local]`") from None
+        self._tokenizer = tokenizer()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.enable_cpu_mem_arena = False  # it never gives back what one long batch took
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        content = weights.read_bytes()
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.version = hashlib.sha256(content).hexdigest()[:16]
+        self.cut = msgspec.json.decode(weights.with_suffix(".json").read_bytes(), type=Card).cut
+
+    def run(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        """0 to 1 for each pair; None where the two texts are too long."""
+        sides = {text: side(self._tokenizer, text) for pair in pairs for text in pair}
+        fitting = [at for at, (a, b) in enumerate(pairs) if len(sides[a].ids) + len(sides[b].ids) <= LONGEST]
+        scores: list[float | None] = [None] * len(pairs)
+        if fitting:
+            logits = self._logits([(sides[pairs[at][0]], sides[pairs[at][1]]) for at in fitting])
+            for at, logit in zip(fitting, logits, strict=True):
+                scores[at] = float(1 / (1 + np.exp(-logit)))
+        return scores
+
+    def _logits(self, pairs: Sequence[tuple[Side, Side]]) -> NDArray[np.float32]:
+        """[n], the mean over both orders."""
+        feed = _feed([encode(a, b) for a, b in pairs] + [encode(b, a) for a, b in pairs])
+        found: Any = self._session.run(None, feed)[0]
+        both: NDArray[np.float32] = found.reshape(2, -1).mean(0)
+        return both
+
+
+def _feed(rows: Sequence[Encoded]) -> dict[str, NDArray[np.int64]]:
+    """Each [n, longest]."""
+    shape = len(rows), max(len(row.ids) for row in rows)
+    feed = {name: np.zeros(shape, np.int64) for name in ("ids", "sides", "flags", "mask")}
+    for at, row in enumerate(rows):
+        length = len(row.ids)
+        feed["ids"][at, :length] = row.ids
+        feed["sides"][at, :length] = row.sides
+        feed["flags"][at, :length] = row.flags
+        feed["mask"][at, :length] = 1
+    return feed
