@@ -85,6 +85,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     migrate.set_defaults(command=_migrate)
 
+    calibrate = commands.add_parser("calibrate", help="threshold and verifier cut from labelled pairs")
+    calibrate.add_argument(
+        "pairs", type=Path, help="TSV: text_a, text_b, label (1: one answer is right for both)"
+    )
+    calibrate.add_argument(
+        "--max-error", type=_share, default=0.02, help="wanted share of label 0 that is served [0.02]"
+    )
+    calibrate.add_argument("--refit", action="store_true", help="also fit the verifier's head to the pairs")
+    calibrate.add_argument("--output", type=Path, help="write what was found as fields of a policy, JSON")
+    calibrate.set_defaults(command=_calibrate)
+
     doctor = commands.add_parser("doctor", help="what this Redis can do, what is wrong, how to mend it")
     doctor.set_defaults(command=_doctor)
 
@@ -106,6 +117,13 @@ def _rate(text: str) -> float:
     if not is_rate(rate):
         raise argparse.ArgumentTypeError(f"0, or {MIN_RATE} to {MAX_RATE}")
     return rate
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError("0 to below 1")
+    return share
 
 
 def _settings_table() -> str:
@@ -238,7 +256,7 @@ def _say(text: str) -> None:
     print(f"semcached: {text}", file=sys.stderr)
 
 
-# --- warm, migrate, doctor ---
+# --- warm, migrate, calibrate, doctor ---
 
 
 def _warm(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -287,6 +305,25 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
 
     with _running_redis(settings) as url:
         return asyncio.run(run(url))
+
+
+def _calibrate(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service import calibrate
+    from service.wiring import judges
+
+    pairs = calibrate.read(arguments.pairs)
+
+    async def run() -> calibrate.Report:
+        async with judges(settings) as (embedder, verifier):
+            found = await calibrate.judged(pairs, embedder, verifier)
+        version = None if verifier is None else verifier.version
+        return calibrate.report(found, arguments.max_error, version, refit=arguments.refit)
+
+    report = asyncio.run(run())
+    print(report.text)
+    if arguments.output:
+        arguments.output.write_bytes(report.policy)
+    return 0
 
 
 def _doctor(_: argparse.Namespace, settings: Settings) -> int:

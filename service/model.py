@@ -3,6 +3,7 @@
 Requests refuse unknown fields, so that a misspelt `treshold` is not ignored.
 """
 
+import math
 from enum import StrEnum
 from typing import Annotated, Any, Literal, NewType
 
@@ -57,6 +58,22 @@ GuardName = Literal[
 """The guards that a policy can switch off; `history` has a setting of its own."""
 
 
+class Head(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A verifier's last step, fitted to a tenant's own pairs by `semcached calibrate`."""
+
+    version: Annotated[str, Meta(description="The weights it was fitted to; for others it isn't used.")]
+    bias: Annotated[float, Meta(ge=-50, le=50)]
+    logit: Annotated[float, Meta(ge=0, le=50, description="Weight of the shipped score's logit.")]
+    similarity: Annotated[float, Meta(ge=0, le=500, description="Weight of the cosine similarity.")]
+
+    def score(self, shipped: float, similarity: float) -> float:
+        """0 to 1, from the shipped score, 0 to 1."""
+        shipped = min(max(shipped, 1e-9), 1 - 1e-9)
+        logit = math.log(shipped / (1 - shipped))
+        total = self.bias + self.logit * logit + self.similarity * similarity
+        return 1 / (1 + math.exp(-max(-700.0, min(700.0, total))))
+
+
 class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the questions of an agent_type are answered."""
 
@@ -69,6 +86,9 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     verifier_cut: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,
         Meta(description="Least score of the verifier that may be served; null: the shipped one."),
+    ] = None
+    verifier_head: Annotated[
+        Head | None, Meta(description="Fitted by `semcached calibrate`; null: the shipped one.")
     ] = None
     history: Annotated[
         History, Meta(description="When an answer given in another conversation may be served.")

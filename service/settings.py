@@ -60,7 +60,9 @@ class Settings:
         None, "weights made by bench/verifier instead of the shipped ones"
     )
     schema_dir: Path = _setting(CHECKOUT / "index_schemas", "index schemas, the end state of `migrate`")
-    threshold: float = _setting(0.95, "default threshold of a newly created generation")
+    threshold: float = _setting(
+        0.75, "default threshold of a newly created generation; where no verifier reads, 0.95 at least"
+    )
     redis_timeout_s: float = _setting(
         0.25, "longest a request waits for Redis in total; batches a little longer"
     )

@@ -160,6 +160,13 @@ async def _verifier(settings: Settings) -> AsyncIterator[Verifier | None]:
         yield verifier
 
 
+@asynccontextmanager
+async def judges(settings: Settings) -> AsyncIterator[tuple[Embedder, Verifier | None]]:
+    """What tells two texts apart, without a Redis."""
+    async with _embedder(settings, None) as embedder, _verifier(settings) as verifier:
+        yield embedder, verifier
+
+
 def now_ms() -> int:
     """Wall time."""
     return time.time_ns() // 1_000_000

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 VALIDATION_PERCENT = 20
+WRITTEN = Path(__file__).parents[1] / "data" / "written"
 
 
 class Pair(NamedTuple):
@@ -119,6 +120,20 @@ def trainable(folder: Path, seed: int = 1) -> Iterator[Pair]:
         yield from classes(folder, name, each, seed)
     yield from situated(folder)
     yield from graded(folder)
+
+
+def written(chance: random.Random) -> Iterator[Pair]:
+    """Our own groups of `bench/data/written`: rewordings and traps against the base and each other."""
+    for path in sorted(WRITTEN.glob("*.jsonl")):
+        for line in path.read_text("utf-8").splitlines():
+            one = json.loads(line)
+            same, group = [one["base"], *one["same"]], one["group"]
+            for a, b in itertools.combinations(same, 2):
+                yield Pair("written", "same", group, a, b, 1)
+            for trap in one["traps"]:
+                for other in (one["base"], *chance.sample(one["same"], 2)):
+                    yield Pair("written", "trap", group, other, trap, 0)
+            yield Pair("written", "trap", group, *chance.sample(one["traps"], 2), 0)
 
 
 def questions(folder: Path) -> list[str]:

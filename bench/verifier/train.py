@@ -91,7 +91,7 @@ def main() -> None:
     net = CrossEncoder.started(given.weights)
     net.train()
     files = [given.data / f"epoch{number}.jsonl" for number in range(given.epochs)]
-    total = sum(sum(1 for _ in file.open()) for file in files)
+    total = given.epochs * sum(1 for _ in files[0].open())
     decayed = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in net.parameters() if p.requires_grad and p.ndim == 1]
     optimizer = torch.optim.AdamW(

@@ -16,10 +16,13 @@ from service.cache.guards import Asked
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
 from service.cache.question import Question
 from service.errors import EmbedderError, StoreUnavailableError, VerifierError
-from service.model import Hit, LookupRequest, Miss, Reason, Tier
+from service.model import Generation, Hit, LookupRequest, Miss, Policy, Reason, Tier
 
 ITEM_S = 0.002
 """What each further item of a batch adds to the time for Redis."""
+
+UNVERIFIED = 0.95
+"""The least default threshold where no verifier reads what is near enough."""
 
 VERIFIED = 2
 """How many candidates of a question the verifier reads."""
@@ -63,12 +66,8 @@ class Lookup:
         generation = self._responses.generation
         query = canonical.query(request, keys, None if generation is None else generation.dim)
         policy = self._policies.of(keys, request.agent_type)
-        thresholds = (
-            request.threshold,
-            policy.threshold,
-            None if generation is None else generation.threshold,
-        )
-        threshold = next((one for one in thresholds if one is not None), 1.0)
+        wanted = (request.threshold, policy.threshold, self._default(generation, policy))
+        threshold = next(one for one in wanted if one is not None)
         return Question(
             query=query,
             tiers=request.tiers or tuple(Tier),
@@ -76,6 +75,13 @@ class Lookup:
             explain=request.explain,
             vector=query.vector,
         )
+
+    def _default(self, generation: Generation | None, policy: Policy) -> float:
+        """The threshold where nobody asks for another: stricter where no verifier reads."""
+        if generation is None:
+            return 1.0
+        verified = self._verifier is not None and policy.guarded("verifier")
+        return generation.threshold if verified else max(generation.threshold, UNVERIFIED)
 
     async def answer(self, questions: Sequence[Question], keys: TenantKeys) -> list[Hit | Miss]:
         """One answer per question, in order. Never fails: what can't be looked up is a miss."""
@@ -178,8 +184,17 @@ class Lookup:
                 question.fail("verifier")
             return
         for question, score in zip(questions, scores, strict=True):
-            cut = question.asked.policy.verifier_cut
-            question.settle(rank, score or 0.0, verifier.cut if cut is None else cut)
+            similarity = question.held[rank].candidate.similarity
+            question.settle(rank, *weighed(score or 0.0, similarity, question.asked.policy, verifier))
+
+
+def weighed(score: float, similarity: float, policy: Policy, verifier: Verifier) -> tuple[float, float]:
+    """The score by the policy's head, if that was fitted to these weights, and the cut that belongs to it."""
+    head, cut = policy.verifier_head, policy.verifier_cut
+    if head is not None and head.version != verifier.version:
+        head, cut = None, None
+    shown = score if head is None else head.score(score, similarity)
+    return shown, verifier.cut if cut is None else cut
 
 
 def standalone(query: Query) -> str | None:

@@ -23,7 +23,6 @@ from service.model import (
     Tier,
 )
 
-
 EQUAL = 0.9999
 """The similarity of equal vectors, less what float32 and RediSearch lose."""
 
