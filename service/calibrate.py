@@ -26,6 +26,9 @@ BATCH = 64
 THRESHOLDS = tuple(round(0.5 + 0.025 * step, 3) for step in range(20))
 SLACK = 0.002
 """How much of the hit rate a higher threshold, which saves work, may cost."""
+MIDDLE, SPREAD = 0.85, 0.05
+"""Where similarities of rewordings and traps lie; scales the feature for the fit."""
+
 SERVED = 1.0
 """The score of what is served without being read."""
 
@@ -241,7 +244,8 @@ def _fit(judged: Judged, version: str) -> Head:
     """
     read = judged.passed & (judged.scores < SERVED)
     scores = np.clip(judged.scores[read], 1e-6, 1 - 1e-6)
-    x = np.stack([np.ones(len(scores)), np.log(scores / (1 - scores)), judged.similarities[read]], axis=1)
+    scaled = (judged.similarities[read] - MIDDLE) / SPREAD
+    x = np.stack([np.ones(len(scores)), np.log(scores / (1 - scores)), scaled], axis=1)
     y, prior, ridge = judged.labels[read].astype(float), np.array([0.0, 1.0, 0.0]), 5.0
     weights = prior.copy()
     for _ in range(30):
@@ -249,7 +253,10 @@ def _fit(judged: Judged, version: str) -> Head:
         gradient = x.T @ (p - y) + ridge * (weights - prior)
         hessian = (x * (p * (1 - p))[:, None]).T @ x + ridge * np.eye(3)
         weights = weights - np.linalg.solve(hessian, gradient)
-    return Head(version=version, bias=weights[0], logit=max(0.0, weights[1]), similarity=max(0.0, weights[2]))
+    bias, logit, similarity = weights.tolist()
+    similarity = max(0.0, similarity)
+    bias -= similarity * MIDDLE / SPREAD
+    return Head(version=version, bias=bias, logit=max(0.0, logit), similarity=similarity / SPREAD)
 
 
 class Report(NamedTuple):
@@ -273,9 +280,8 @@ def report(judged: Judged, max_error: float, version: str | None, *, refit: bool
         head, seen = refitted(judged, version)
         own = cross_fitted(seen, max_error)
         lines += _told("a head fitted to these pairs", own)
-        better = own.hits.share > shipped.hits.share and own.errors.share <= max(
-            max_error, shipped.errors.share
-        )
+        low, _ = own.errors.interval
+        better = own.hits.share > shipped.hits.share and low <= max_error
         lines.append("the fitted head is better: it is taken" if better else "it is no better: not taken")
         if better:
             policy = {

@@ -68,3 +68,12 @@ def vector(seed: int, dim: int = 384) -> str:
     """A unit vector as base64."""
     values = np.random.default_rng(seed).normal(size=dim)
     return base64.b64encode((values / np.linalg.norm(values)).astype("<f4").tobytes()).decode()
+
+
+def near(seed: int, cosine: float) -> str:
+    """A vector at that cosine from `vector(seed)`."""
+    base = np.frombuffer(base64.b64decode(vector(seed)), "<f4").astype(float)
+    other = np.random.default_rng(seed + 1).normal(size=base.size)
+    other -= other @ base * base
+    values = cosine * base + np.sqrt(1 - cosine**2) * other / np.linalg.norm(other)
+    return base64.b64encode(values.astype("<f4").tobytes()).decode()

@@ -133,7 +133,8 @@ def written(chance: random.Random) -> Iterator[Pair]:
             for trap in one["traps"]:
                 for other in (one["base"], *chance.sample(one["same"], 2)):
                     yield Pair("written", "trap", group, other, trap, 0)
-            yield Pair("written", "trap", group, *chance.sample(one["traps"], 2), 0)
+            a, b = chance.sample(one["traps"], 2)
+            yield Pair("written", "trap", group, a, b, 0)
 
 
 def questions(folder: Path) -> list[str]:

@@ -1,10 +1,8 @@
 """The semantic tier on a real index: what must be found, what must not be served."""
 
-import base64
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from msgspec import UNSET
 from redis import Redis
@@ -18,7 +16,7 @@ from service.store import responses
 from service.store.index import _create_command, load_schema
 from service.store.responses import similarity
 from service.wiring import Parts
-from tests.helpers import accepted, asked, keep, look, vector
+from tests.helpers import accepted, asked, keep, look, near, vector
 
 pytestmark = pytest.mark.anyio
 
@@ -28,15 +26,6 @@ SEMANTIC = {"tiers": ["semantic"]}
 @pytest.fixture
 def keys(parts: Parts) -> TenantKeys:
     return parts.keyring.of(operator("acme"))
-
-
-def near(seed: int, cosine: float) -> str:
-    """A vector at that cosine from `vector(seed)`."""
-    base = np.frombuffer(base64.b64decode(vector(seed)), "<f4").astype(float)
-    other = np.random.default_rng(seed + 1).normal(size=base.size)
-    other -= other @ base * base
-    values = cosine * base + np.sqrt(1 - cosine**2) * other / np.linalg.norm(other)
-    return base64.b64encode(values.astype("<f4").tobytes()).decode()
 
 
 def served(answer: Hit | Miss) -> Any:

@@ -1,0 +1,182 @@
+"""What is near enough is read before it is served."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from service.api.auth import operator
+from service.cache.digests import TenantKeys
+from service.cache.lookup import UNVERIFIED, VERIFIED, Lookup
+from service.embedders.local import MiniLM
+from service.errors import VerifierError
+from service.model import Decision, Head, Hit, Miss, Policy, Reason
+from service.settings import Settings
+from service.wiring import Parts, now_ms, opened
+from tests.helpers import keep, look, near, vector
+
+pytestmark = pytest.mark.anyio
+
+SEMANTIC = {"tiers": ["semantic"]}
+
+
+class Reader:
+    """A verifier that believes what it is told, and remembers what it read."""
+
+    version, cut = "weights 1", 0.5
+
+    def __init__(self, scores: dict[str, float | None] | None = None) -> None:
+        self.told = scores or {}
+        self.read: list[tuple[str, str]] = []
+
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        self.read += pairs
+        return [self.told[cached] for _, cached in pairs]
+
+
+class Broken(Reader):
+    async def scores(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
+        raise VerifierError(f"{len(pairs)} too many")
+
+
+class One:
+    """One policy for all."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def of(self, keys: TenantKeys, agent_type: str) -> Policy:
+        del keys, agent_type
+        return self.policy
+
+
+def reading(parts: Parts, verifier: Reader | None, policy: Policy | None = None) -> Parts:
+    lookup = Lookup(
+        parts.responses,
+        parts.embedder,
+        verifier=verifier,
+        policies=One(policy or Policy()),
+        clock=now_ms,
+        redis_s=5,
+    )
+    return replace(parts, lookup=lookup)
+
+
+@pytest.fixture
+def keys(parts: Parts) -> TenantKeys:
+    return parts.keyring.of(operator("acme"))
+
+
+@pytest.fixture
+async def three(parts: Parts, keys: TenantKeys) -> Parts:
+    """Entries at 0.98, 0.96 and 0.94 of the question's vector."""
+    for text, cosine in (("first", 0.98), ("second", 0.96), ("third", 0.94)):
+        await keep(parts, keys, prompt=text, response=f'"{text}"', embedding=near(1, cosine))
+    return parts
+
+
+ASKED = {"prompt": "asked", "embedding": vector(1), **SEMANTIC}
+
+
+async def test_the_nearest_that_passes_is_served(three: Parts, keys: TenantKeys) -> None:
+    reader = Reader({"first": 0.4, "second": 0.6})
+    answer = await look(reading(three, reader), keys, **ASKED, explain=True)
+    assert isinstance(answer, Hit)
+    assert bytes(answer.response) == b'"second"'
+    assert reader.read == [("asked", "first"), ("asked", "second")]
+    assert isinstance(answer.decision, Decision)
+    assert "verify" in answer.decision.stages_ms
+    seen = [(c.rejected_by, c.verdicts.get("verifier"), c.verifier_score) for c in answer.decision.candidates]
+    assert seen == [("verifier", False, 0.4), (None, True, 0.6), (None, None, None)]
+
+
+async def test_a_hit_at_once_reads_one(three: Parts, keys: TenantKeys) -> None:
+    reader = Reader({"first": 0.5})
+    assert isinstance(await look(reading(three, reader), keys, **ASKED), Hit)
+    assert len(reader.read) == 1
+
+
+async def test_only_the_nearest_few_are_read(three: Parts, keys: TenantKeys) -> None:
+    reader = Reader({"first": 0.1, "second": 0.1, "third": 0.9})
+    answer = await look(reading(three, reader), keys, **ASKED)
+    assert isinstance(answer, Miss)
+    assert (answer.reason, answer.rule) == (Reason.GUARD, "verifier")
+    assert len(reader.read) == VERIFIED
+
+
+async def test_what_is_too_long_to_read_is_not_served(three: Parts, keys: TenantKeys) -> None:
+    reader = Reader({"first": None, "second": None})
+    assert isinstance(await look(reading(three, reader), keys, **ASKED), Miss)
+
+
+async def test_a_broken_verifier_makes_misses(three: Parts, keys: TenantKeys) -> None:
+    answer = await look(reading(three, Broken()), keys, **ASKED)
+    assert isinstance(answer, Miss)
+    assert (answer.reason, answer.rule) == (Reason.DEGRADED, "verifier")
+
+
+async def test_nothing_near_nothing_read(three: Parts, keys: TenantKeys) -> None:
+    reader = Reader()
+    assert isinstance(
+        await look(reading(three, reader), keys, prompt="asked", embedding=near(1, -0.5), **SEMANTIC), Miss
+    )
+    assert reader.read == []
+
+
+async def test_equal_words_and_equal_vectors_are_not_read(parts: Parts, keys: TenantKeys) -> None:
+    reader = Reader()
+    own = reading(parts, reader)
+    await keep(parts, keys, prompt="asked", temperature=1, response='"same words"', embedding=near(1, 0.9))
+    assert isinstance(await look(own, keys, **ASKED), Hit)
+    await keep(parts, keys, prompt="other", agent_type="b", response='"same vector"', embedding=vector(1))
+    assert isinstance(await look(own, keys, **ASKED, agent_type="b"), Hit)
+    assert reader.read == []
+
+
+async def test_a_policy_may_do_without(three: Parts, keys: TenantKeys) -> None:
+    """Then the default threshold is stricter, for nobody reads what is near enough."""
+    reader = Reader()
+    off = Policy(guards={"verifier": False})
+    answer = await look(reading(three, reader, off), keys, **ASKED)
+    assert isinstance(answer, Hit)
+    assert (answer.threshold, reader.read) == (UNVERIFIED, [])
+    none = await look(reading(three, None), keys, **ASKED)
+    assert isinstance(none, Hit)
+    assert none.threshold == UNVERIFIED
+    asked = await look(reading(three, reader, off), keys, **ASKED, threshold=0.5)
+    assert isinstance(asked, Hit)
+    assert asked.threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("policy", "hits"),
+    [
+        (Policy(verifier_cut=0.7), False),
+        (Policy(verifier_cut=0.6), True),
+        (Policy(verifier_head=Head(version="weights 1", bias=-5, logit=1, similarity=0)), False),
+        (Policy(verifier_head=Head(version="weights 1", bias=0, logit=1, similarity=0)), True),
+        # Fitted to other weights: neither the head nor the cut that belongs to it counts.
+        (Policy(verifier_head=Head(version="old", bias=-5, logit=1, similarity=0), verifier_cut=0.9), True),
+    ],
+)
+async def test_the_policys_own_cut_and_head(
+    three: Parts, keys: TenantKeys, policy: Policy, *, hits: bool
+) -> None:
+    reader = Reader({"first": 0.65, "second": 0.1})
+    assert isinstance(await look(reading(three, reader, policy), keys, **ASKED), Hit) is hits
+
+
+async def test_the_shipped_verifier_is_in_the_service(parts: Parts, keys: TenantKeys) -> None:
+    await keep(parts, keys, prompt="How do I enable 2FA?", response="1")
+    trap = await look(parts, keys, prompt="How do I disable 2FA?", explain=True)
+    assert isinstance(trap, Miss)
+    assert trap.reason is Reason.GUARD
+    reworded = await look(parts, keys, prompt="how can I enable 2FA")
+    assert isinstance(reworded, Hit)
+
+
+async def test_it_can_be_switched_off(settings: Settings, minilm: MiniLM) -> None:
+    off = replace(settings, verifier="off")
+    assert off.redis_url is not None
+    async with opened(off, off.redis_url, minilm) as parts:
+        assert parts.lookup._verifier is None
