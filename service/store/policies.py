@@ -144,6 +144,7 @@ class RedisPolicies:
         known = self._known.get((keys.tenant, agent_type))
         number = max(self._clock(), 0 if known is None else known.body.number + 1)
         body = Body(keys.tenant, agent_type, number, given)
+        self._loaded = None  # what it was before mustn't look like what it is after a loss
         await self._write(partition_of(keys.tenant, partitions), [body])
         self._learn(Kept(sealed(body, keys.current), body, _policy.decode(given), current=True))
 

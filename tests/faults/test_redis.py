@@ -263,6 +263,70 @@ async def test_a_lost_index_is_made_again(own: EmbeddedRedis, minilm: MiniLM, ha
                     break
 
 
+STRICT = b'{"threshold":0.99}'
+
+
+def strict(parts: Parts) -> bool:
+    policy = parts.policies.of(acme(parts), "a")
+    return policy is not None and policy.threshold == 0.99
+
+
+async def test_policies_outlive_an_emptied_redis(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm, timeout_s=5) as parts:
+        await parts.policies.put(acme(parts), "a", STRICT)
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.flushall()
+        with pytest.raises(StoreUnavailableError):
+            await parts.responses.usable()
+        assert strict(parts)
+        with pytest.raises(StoreUnavailableError):  # not before there is a layout
+            await parts.policies.put(acme(parts), "a", b"{}")
+        await parts.attach(lambda _: None)
+        assert strict(parts)
+        async with service(own, minilm, timeout_s=5) as other:
+            assert strict(other)
+
+
+async def test_policies_stay_in_force_while_redis_is_away(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm) as parts:
+        await parts.policies.put(acme(parts), "a", STRICT)
+        own.stop()
+        for unavailable in (parts.policies.refresh(), parts.policies.put(acme(parts), "a", b"{}")):
+            with pytest.raises(StoreUnavailableError):
+                await unavailable
+        assert strict(parts)
+        own.start()
+        await closed(parts)
+        with anyio.fail_after(10):
+            while True:  # it loads first
+                try:
+                    await parts.policies.put(acme(parts), "b", STRICT)
+                except StoreUnavailableError:
+                    await anyio.sleep(0.05)
+                else:
+                    break
+        assert strict(parts)
+
+
+async def test_a_full_redis_keeps_the_policy_before(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm, timeout_s=5) as parts:
+        await parts.policies.put(acme(parts), "a", STRICT)
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.config_set("maxmemory", "1")
+            with pytest.raises(StoreFullError):
+                await parts.policies.put(acme(parts), "a", b"{}")
+            await parts.policies.refresh()
+            assert strict(parts)
+            redis.delete("sc:{0}:policies")
+            for _ in range(2):  # no room to write it back
+                await parts.policies.refresh()
+                assert strict(parts)
+            assert not redis.exists("sc:{0}:policies")
+            redis.config_set("maxmemory", "0")
+            await parts.policies.refresh()
+            assert redis.exists("sc:{0}:policies")
+
+
 async def test_a_redis_without_search_is_refused_and_untouched(
     own: EmbeddedRedis, minilm: MiniLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
