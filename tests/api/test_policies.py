@@ -116,6 +116,20 @@ async def test_a_wrong_field_is_named_and_nothing_changes(client: Http, policy: 
 
 
 @pytest.mark.parametrize(
+    "body", [b"", b"{", b"null", b'{"guards":{"\\ud800":true}}', b"[" * 5000, b'{"\xff":1}']
+)
+async def test_rubbish_is_400(client: Http, body: bytes) -> None:
+    answer = await client.put(POLICIES, params={"agent_type": "a"}, content=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"]
+
+
+async def test_too_large_is_413(client: Http) -> None:
+    answer = await client.put(POLICIES, params={"agent_type": "a"}, content=b" " * (2**20 + 1))
+    assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
     ("query", "field"),
     [
         ("", "agent_type"),

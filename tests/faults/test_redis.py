@@ -12,9 +12,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from litestar.testing import AsyncTestClient
 from redis import Redis
 
 from service.api.auth import operator
+from service.app import create_app
 from service.cache.digests import TenantKeys
 from service.cache.ports import Budget
 from service.embedders.local import MiniLM
@@ -325,6 +327,44 @@ async def test_a_full_redis_keeps_the_policy_before(own: EmbeddedRedis, minilm: 
             redis.config_set("maxmemory", "0")
             await parts.policies.refresh()
             assert redis.exists("sc:{0}:policies")
+
+
+async def test_policies_over_http(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    url = as_service(own.url)
+    settings = Settings(redis_url=url, secret="a secret of the tests, 1")
+    async with AsyncTestClient(create_app(settings, url, minilm)) as http:
+
+        async def status(method: str) -> int:
+            body = STRICT if method == "PUT" else None
+            answer = await http.request(method, "/v1/policies", params={"agent_type": "a"}, content=body)
+            assert (answer.status_code == 503) == ("retry-after" in answer.headers)
+            return answer.status_code
+
+        async def reached(method: str) -> None:
+            with anyio.fail_after(20):
+                while await status(method) != 200:
+                    await anyio.sleep(0.05)
+
+        await reached("PUT")
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.config_set("maxmemory", "1")
+            assert await status("PUT") == 507
+            assert await status("GET") == 200
+            redis.config_set("maxmemory", "0")
+        own.stop()
+        for method in ("PUT", "GET"):
+            assert await status(method) == 503
+        assert (await http.get("/livez")).status_code == 200
+        own.start()
+        await reached("GET")
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.flushall()
+            with anyio.fail_after(20):  # the watch sets up the layout, and brings the policy back
+                while not redis.exists("sc:{0}:policies"):
+                    await anyio.sleep(0.05)
+        await reached("GET")
+        found = await http.get("/v1/policies", params={"agent_type": "a"})
+        assert found.json()["threshold"] == 0.99
 
 
 async def test_a_redis_without_search_is_refused_and_untouched(
