@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, health
+from service.api import cache, docs, health, policies
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
@@ -47,6 +47,7 @@ def create_app(settings: Settings, redis_url: str, model: Model | None = None) -
                 lookup=parts.lookup,
                 store=parts.store,
                 keyring=parts.keyring,
+                policies=parts.policies,
                 rates=parts.rates,
                 why_not_ready=attachment.why_not_ready,
                 metric_tenants=frozenset(name.strip() for name in settings.metric_tenants.split(",")),
@@ -58,6 +59,7 @@ def create_app(settings: Settings, redis_url: str, model: Model | None = None) -
     return Litestar(
         route_handlers=[
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
+            *(policies.get_policy, policies.put_policy),
             *(health.livez, health.readyz, health.metrics),
             docs.files(),
         ],
@@ -88,6 +90,7 @@ class _Attachment:
             if self._parts.responses.generation is None:
                 await self._parts.attach(log.info)
             await self._parts.responses.usable()
+            await self._parts.policies.refresh()
         except (StoreUnavailableError, EmbedderError, StartupError) as error:
             self._note(str(error), log_it=type(error) is not StoreUnavailableError)
         except Exception:  # a defect must not end the watch

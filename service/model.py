@@ -5,7 +5,7 @@ Requests refuse unknown fields, so that a misspelt `treshold` is not ignored.
 
 import math
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NewType
+from typing import Annotated, Any, Literal, NewType, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -81,7 +81,11 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         Threshold | None, Meta(description="Least similarity that may be served; null: the generation's.")
     ] = None
     guards: Annotated[
-        dict[GuardName, bool], Meta(description="Guards switched off or on; those absent are on.")
+        dict[GuardName, bool],
+        Meta(
+            description="Guards switched off or on; those absent are on.",
+            extra_json_schema={"propertyNames": {"enum": list(get_args(GuardName))}},  # msgspec leaves it out
+        ),
     ] = {}
     verifier_cut: Annotated[
         Annotated[float, Meta(ge=0, le=1)] | None,
@@ -233,6 +237,9 @@ class Decision(Struct, frozen=True):
 
     tiers: Annotated[list[Tier], Meta(description="Where it was looked.")]
     threshold: Annotated[float, Meta(description="The threshold in force.")]
+    policy: Annotated[
+        Policy | None, Meta(description="The agent_type's policy as it was set; null: it can't be read.")
+    ]
     generation: Annotated[int | None, Meta(description="The index generation in force.")]
     candidates: Annotated[list[JudgedCandidate], Meta(description="The semantic tier's, nearest first.")]
     stages_ms: Annotated[dict[str, float], Meta(description="Time per stage, of the whole batch, ms.")]

@@ -43,6 +43,10 @@ GUARDED = Counter("semcached_guarded", "Misses because a guard rejected the near
 RECORDS_REFUSED = Counter(
     "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )
+POLICIES = Gauge("semcached_policies", "Policies in force.", multiprocess_mode="livemostrecent")
+POLICIES_REFUSED = Counter(
+    "semcached_policies_refused", "Policies read and not believed: form, MAC, id or fields.", ["why"]
+)
 REDIS_SECONDS = Histogram(
     "semcached_redis_seconds",
     "Time of a round trip to Redis, the wait for a connection included.",
@@ -73,6 +77,7 @@ INDEX_DOCUMENTS = Gauge(
 # Series that exist from the start: else Prometheus doesn't see the first event.
 for _counter, _labels in (
     (RECORDS_REFUSED, ("form", "mac", "id")),
+    (POLICIES_REFUSED, ("form", "mac", "id", "fields")),
     (REDIS_FAILURES, ("busy", "timeout", "connection", "refused", "unwell", "unbound")),
     (TURNED_AWAY, ("in_flight", "bodies", "rate")),
     (VERIFY_FAILURES, ("busy", "slow", "model")),

@@ -11,7 +11,6 @@ from pathlib import Path
 from service import migrate
 from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
-from service.cache.policy import Defaults
 from service.cache.ports import Embedder, Verifier
 from service.cache.store import Store
 from service.embedders.batching import Model, batching
@@ -21,6 +20,7 @@ from service.store.client import RedisClient, connected
 from service.store.index import cuts_off_silently, ensure_indexes, load_schema
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
+from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 
@@ -36,6 +36,7 @@ class Parts:
     redis: RedisClient
     embedder: Embedder
     responses: RedisResponses
+    policies: RedisPolicies
     rates: Rates
     lookup: Lookup
     store: Store
@@ -94,6 +95,7 @@ class Parts:
             report("loaded the function that counts for rate limits")
         if await cuts_off_silently(self.redis):
             report("this Redis cuts long searches off silently: FT.CONFIG SET ON_TIMEOUT FAIL")
+        await self.policies.load(layout.partitions)  # first: none that is stricter may be missed
         self.responses.follow(layout, generation)
 
 
@@ -119,15 +121,17 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
         _verifier(settings) as verifier,
     ):
         responses = RedisResponses(redis, keys)
+        policies = RedisPolicies(redis, keys, keyring, responses, now_ms)
         yield Parts(
             settings=settings,
             keyring=keyring,
             redis=redis,
             embedder=embedder,
             responses=responses,
+            policies=policies,
             rates=Rates(redis, keys, redis_s),
             lookup=Lookup(
-                responses, embedder, verifier=verifier, policies=Defaults(), clock=now_ms, redis_s=redis_s
+                responses, embedder, verifier=verifier, policies=policies, clock=now_ms, redis_s=redis_s
             ),
             store=Store(responses, embedder, now_ms, redis_s),
         )

@@ -9,6 +9,7 @@ from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
 from service.cache.store import Store
 from service.model import Tenant
+from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 
 
@@ -19,6 +20,7 @@ class Services:
     lookup: Lookup
     store: Store
     keyring: Keyring
+    policies: RedisPolicies
     rates: Rates
     why_not_ready: Callable[[], Awaitable[str | None]]
     metric_tenants: frozenset[str]

@@ -4,14 +4,15 @@ Litestar would decode to dicts first, which loses the answer's own bytes and msg
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_args
+from urllib.parse import parse_qsl
 
 import msgspec
 import numpy as np
 from litestar import Response
-from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, RequestBody
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIResponse, Operation, Parameter, RequestBody
 
 from service.api.problems import Problem
 from service.errors import InvalidInputError
@@ -79,13 +80,33 @@ def _invalid(message: str) -> InvalidInputError:
     text, _, at = message.rpartition(" - at `")
     if not text or not at.endswith("`"):
         text, at = message, ""
-    path = at.removesuffix("`").removeprefix("key in ").removeprefix("$").removeprefix(".")
+    path = at.removesuffix("`").removeprefix("key` in `").removeprefix("$").removeprefix(".")
     path = path.replace("[...]", "")  # msgspec doesn't say which key of a map
     named = _NAMED.match(text)
     if named:
         path = f"{path}.{named['name'][:LONGEST_NAME]}".lstrip(".")
         text = "is unknown" if "contains unknown" in text[:LONGEST_NAME] else "is required"
     return InvalidInputError(path[:LONGEST_NAME] or "body", text[:LONGEST_NAME])
+
+
+def parameters(query_string: bytes, *names: str) -> dict[str, str]:
+    """A request's query parameters, each given once at most; exact bytes, no replacement characters.
+
+    Raises:
+        InvalidInputError: one is none of `names`, is given twice, or is no UTF-8.
+    """
+    try:
+        pairs = parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidInputError("query", "must be percent-encoded UTF-8") from None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name not in names or name in found:
+            raise InvalidInputError(
+                name[:LONGEST_NAME] or "query", "is given twice" if name in found else "is unknown"
+            )
+        found[name] = value
+    return found
 
 
 def encoded(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
@@ -95,14 +116,18 @@ def encoded(content: Any, *, status: int = 200, headers: dict[str, str] | None =
     )
 
 
-def documented(request: Any, answers: dict[int, Any], example: Any) -> type[Operation]:
+def documented(
+    request: Any, answers: dict[int, Any], example: Any = None, parameters: Sequence[Parameter] = ()
+) -> type[Operation]:
     """An OpenAPI operation with the schemas of msgspec types: the request's, and per status the answer's."""
 
     @dataclass
     class Documented(Operation):
         def __post_init__(self) -> None:
-            body = OpenAPIMediaType(schema=_schema(request), example=example)
-            self.request_body = RequestBody(content={"application/json": body}, required=True)
+            self.parameters = list(parameters) or None
+            if request is not None:
+                body = OpenAPIMediaType(schema=_schema(request), example=example)
+                self.request_body = RequestBody(content={"application/json": body}, required=True)
             answered = {
                 str(status): OpenAPIResponse(description=_summary(kind), content=_content(kind))
                 for status, kind in answers.items()

@@ -13,6 +13,7 @@ from service.cache import canonical
 from service.cache.canonical import Query
 from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
+from service.cache.policy import DEFAULT, filled
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
 from service.cache.question import Question
 from service.errors import EmbedderError, StoreUnavailableError, VerifierError
@@ -65,16 +66,35 @@ class Lookup:
         """
         generation = self._responses.generation
         query = canonical.query(request, keys, None if generation is None else generation.dim)
-        policy = self._policies.of(keys, request.agent_type)
+        found = self._policies.of(keys, request.agent_type)
+        policy = found or DEFAULT
         wanted = (request.threshold, policy.threshold, self._default(generation, policy))
         threshold = next(one for one in wanted if one is not None)
-        return Question(
+        question = Question(
             query=query,
             tiers=request.tiers or tuple(Tier),
             asked=Asked(query.identities, standalone(query), threshold, policy),
             explain=request.explain,
             vector=query.vector,
         )
+        if found is None:
+            question.close()
+        return question
+
+    def policy(self, keys: TenantKeys, agent_type: str) -> Policy:
+        """An agent_type's policy with the defaults in force filled in.
+
+        Raises:
+            StoreUnavailableError: the service is not ready, or the policy can't be read.
+        """
+        generation, policy = self._responses.generation, self._policies.of(keys, agent_type)
+        if generation is None:
+            raise StoreUnavailableError("the service is not ready; /readyz says why")
+        if policy is None:
+            raise StoreUnavailableError(
+                "this agent_type's policy was altered, or another version of semcached set it: PUT it again"
+            )
+        return filled(policy, self._default(generation, policy), None if self._verifier is None else self._verifier.cut)
 
     def _default(self, generation: Generation | None, policy: Policy) -> float:
         """The threshold where nobody asks for another: stricter where no verifier reads."""

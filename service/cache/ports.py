@@ -130,5 +130,8 @@ class Verifier(Protocol):
 class Policies(Protocol):
     """The policies of all tenants, in this process."""
 
-    def of(self, keys: TenantKeys, agent_type: str) -> Policy:
-        """An agent_type's policy; the default where none was set."""
+    def of(self, keys: TenantKeys, agent_type: str) -> Policy | None:
+        """An agent_type's policy; the default where none was set.
+
+        None: one was set and can't be read, so that nobody knows what the semantic tier may serve.
+        """

@@ -50,6 +50,14 @@ class Question:
     served: tuple[Tier, Candidate, Record] | None = None
     reason: Reason = Reason.EMPTY
     rule: str | None = None
+    closed: bool = False  # its policy can't be read
+
+    def close(self) -> None:
+        """Keep the semantic tier out: what its policy lets through is not known."""
+        self.closed = True
+        if Tier.SEMANTIC in self.tiers:
+            self.tiers = [tier for tier in self.tiers if tier is not Tier.SEMANTIC]
+            self.reason, self.rule = Reason.POLICY, "unreadable"
 
     @property
     def text(self) -> str | None:
@@ -162,6 +170,7 @@ class Question:
         return Decision(
             tiers=list(self.tiers),
             threshold=self.asked.threshold,
+            policy=None if self.closed else self.asked.policy,
             generation=None if generation is None else generation.number,
             candidates=list(self.judged.values()),
             stages_ms=stages_ms,

@@ -216,6 +216,13 @@ def refusal(reply: Exception) -> StoreUnavailableError:
     return RedisRefusedError(message)
 
 
+def outcome(replies: list[Any]) -> StoreUnavailableError | None:
+    """What became of a transaction. The first error counts: EXEC's own only says that there was one."""
+    done = replies[-1] if isinstance(replies[-1], list) else []
+    failed = next((reply for reply in [*replies, *done] if isinstance(reply, Exception)), None)
+    return None if failed is None else refusal(failed)
+
+
 @asynccontextmanager
 async def connected(url: str, timeout_s: float, probe_key: str) -> AsyncIterator[RedisClient]:
     """A client, closed at the end. Doesn't connect before the first command.

@@ -28,6 +28,14 @@ class Keys:
         """The name of a RediSearch index; it shares the hash tag with what it indexes."""
         return f"{self.prefix}:{{{partition}}}:responses:index:{generation.index}"
 
+    def policies(self, partition: int) -> str:
+        """A hash: the policies of the partition's tenants."""
+        return f"{self.prefix}:{{{partition}}}:policies"
+
+    def policies_version(self, partition: int) -> str:
+        """A string that changes whenever one of them does."""
+        return f"{self.prefix}:{{{partition}}}:policies:version"
+
     def rate(self, api_key: str) -> str:
         """When an API key's next request is due, by its id."""
         return f"{self.prefix}:{{rate:{api_key}}}"

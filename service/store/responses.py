@@ -9,7 +9,14 @@ from service.cache.digests import TenantKeys, partition_of
 from service.cache.ports import Budget, NewEntry, Search
 from service.errors import LayoutError, SemcachedError, StoreUnavailableError
 from service.model import Candidate, Generation, Record
-from service.store.client import Command, IndexMissingError, RedisClient, RedisRefusedError, refusal
+from service.store.client import (
+    Command,
+    IndexMissingError,
+    RedisClient,
+    RedisRefusedError,
+    outcome,
+    refusal,
+)
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
@@ -43,6 +50,16 @@ class RedisResponses:
     def generation(self) -> Generation | None:
         """What the semantic tier runs on."""
         return self._generation
+
+    @property
+    def partitions(self) -> int:
+        """How many the layout has.
+
+        Raises:
+            StoreUnavailableError: nothing is served now.
+        """
+        self._current()
+        return self._layout.partitions if self._layout else 0
 
     def follow(self, layout: Layout, generation: Generation) -> None:
         """Start serving from a layout that was found fitting."""
@@ -89,7 +106,7 @@ class RedisResponses:
         transactions = [self._transaction(partition, generation, entry, keys) for entry in entries]
         commands = [command for transaction in transactions for command in transaction]
         replies = iter(await self._redis.run(commands, budget))
-        return [_outcome(list(islice(replies, len(transaction)))) for transaction in transactions]
+        return [outcome(list(islice(replies, len(transaction)))) for transaction in transactions]
 
     def _transaction(
         self, partition: int, generation: Generation, entry: NewEntry, keys: TenantKeys
@@ -116,7 +133,7 @@ class RedisResponses:
         Raises:
             StoreUnavailableError: says what is wrong.
         """
-        generation, partitions = self._current(), self._layout.partitions if self._layout else 0
+        generation, partitions = self._current(), self.partitions
         indexes = [self._keys.index(one, generation) for one in range(partitions)]
         try:
             query = ("@scope:{none}", "LIMIT", 0, 0, "DIALECT", 2)
@@ -132,7 +149,7 @@ class RedisResponses:
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
-        generation, partitions = self._current(), self._layout.partitions if self._layout else 0
+        generation, partitions = self._current(), self.partitions
         indexes = [self._keys.index(one, generation) for one in range(partitions)]
         replies = [_value(one) for one in await self._redis.run([("FT.INFO", name) for name in indexes])]
         told = [dict(zip(reply[::2], reply[1::2], strict=True)) for reply in replies]
@@ -237,10 +254,3 @@ def _checked_bytes(vector: Vector) -> bytes:
     if vector.ndim != 1 or not 0.999 < norm < 1.001:  # noqa: PLR2004 - false for NaN
         raise ValueError(f"a vector of squared norm {norm} must not reach the index")
     return vector.astype("<f4").tobytes()
-
-
-def _outcome(replies: list[Any]) -> SemcachedError | None:
-    """What became of a transaction. The first error counts: EXEC's own only says that there was one."""
-    done = replies[-1] if isinstance(replies[-1], list) else []
-    failed = next((reply for reply in [*replies, *done] if isinstance(reply, Exception)), None)
-    return None if failed is None else refusal(failed)

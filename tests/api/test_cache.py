@@ -105,6 +105,7 @@ async def test_empty_answers_are_refused_by_name(client: Http, response: str | N
         ({"tiers": []}, "tiers"),
         ({"tiers": ["memory"]}, "tiers[0]"),
         ({"attributes": {"k": 1}}, "attributes"),
+        ({"attributes": {"": "v"}}, "attributes"),
         ({"attributes": {str(n): "v" for n in range(33)}}, "attributes"),
         ({"embedding": [1, 2]}, "embedding"),
         ({"temperature": True}, "temperature"),

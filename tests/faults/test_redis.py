@@ -12,9 +12,11 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from litestar.testing import AsyncTestClient
 from redis import Redis
 
 from service.api.auth import operator
+from service.app import create_app
 from service.cache.digests import TenantKeys
 from service.cache.ports import Budget
 from service.embedders.local import MiniLM
@@ -261,6 +263,108 @@ async def test_a_lost_index_is_made_again(own: EmbeddedRedis, minilm: MiniLM, ha
                 answer = await look(parts, keys, prompt="How can I reset my password?")
                 if isinstance(answer, Hit):
                     break
+
+
+STRICT = b'{"threshold":0.99}'
+
+
+def strict(parts: Parts) -> bool:
+    policy = parts.policies.of(acme(parts), "a")
+    return policy is not None and policy.threshold == 0.99
+
+
+async def test_policies_outlive_an_emptied_redis(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm, timeout_s=5) as parts:
+        await parts.policies.put(acme(parts), "a", STRICT)
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.flushall()
+        with pytest.raises(StoreUnavailableError):
+            await parts.responses.usable()
+        assert strict(parts)
+        with pytest.raises(StoreUnavailableError):  # not before there is a layout
+            await parts.policies.put(acme(parts), "a", b"{}")
+        await parts.attach(lambda _: None)
+        assert strict(parts)
+        async with service(own, minilm, timeout_s=5) as other:
+            assert strict(other)
+
+
+async def test_policies_stay_in_force_while_redis_is_away(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm) as parts:
+        await parts.policies.put(acme(parts), "a", STRICT)
+        own.stop()
+        for unavailable in (parts.policies.refresh(), parts.policies.put(acme(parts), "a", b"{}")):
+            with pytest.raises(StoreUnavailableError):
+                await unavailable
+        assert strict(parts)
+        own.start()
+        await closed(parts)
+        with anyio.fail_after(10):
+            while True:  # it loads first
+                try:
+                    await parts.policies.put(acme(parts), "b", STRICT)
+                except StoreUnavailableError:
+                    await anyio.sleep(0.05)
+                else:
+                    break
+        assert strict(parts)
+
+
+async def test_a_full_redis_keeps_the_policy_before(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    async with service(own, minilm, timeout_s=5) as parts:
+        await parts.policies.put(acme(parts), "a", STRICT)
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.config_set("maxmemory", "1")
+            with pytest.raises(StoreFullError):
+                await parts.policies.put(acme(parts), "a", b"{}")
+            await parts.policies.refresh()
+            assert strict(parts)
+            redis.delete("sc:{0}:policies")
+            for _ in range(2):  # no room to write it back
+                await parts.policies.refresh()
+                assert strict(parts)
+            assert not redis.exists("sc:{0}:policies")
+            redis.config_set("maxmemory", "0")
+            await parts.policies.refresh()
+            assert redis.exists("sc:{0}:policies")
+
+
+async def test_policies_over_http(own: EmbeddedRedis, minilm: MiniLM) -> None:
+    url = as_service(own.url)
+    settings = Settings(redis_url=url, secret="a secret of the tests, 1")
+    async with AsyncTestClient(create_app(settings, url, minilm)) as http:
+
+        async def status(method: str) -> int:
+            body = STRICT if method == "PUT" else None
+            answer = await http.request(method, "/v1/policies", params={"agent_type": "a"}, content=body)
+            assert (answer.status_code == 503) == ("retry-after" in answer.headers)
+            return answer.status_code
+
+        async def reached(method: str) -> None:
+            with anyio.fail_after(20):
+                while await status(method) != 200:
+                    await anyio.sleep(0.05)
+
+        await reached("PUT")
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.config_set("maxmemory", "1")
+            assert await status("PUT") == 507
+            assert await status("GET") == 200
+            redis.config_set("maxmemory", "0")
+        own.stop()
+        for method in ("PUT", "GET"):
+            assert await status(method) == 503
+        assert (await http.get("/livez")).status_code == 200
+        own.start()
+        await reached("GET")
+        with Redis.from_url(own.url, protocol=2) as redis:
+            redis.flushall()
+            with anyio.fail_after(20):  # the watch sets up the layout, and brings the policy back
+                while not redis.exists("sc:{0}:policies"):
+                    await anyio.sleep(0.05)
+        await reached("GET")
+        found = await http.get("/v1/policies", params={"agent_type": "a"})
+        assert found.json()["threshold"] == 0.99
 
 
 async def test_a_redis_without_search_is_refused_and_untouched(

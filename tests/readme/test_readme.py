@@ -18,7 +18,7 @@ def pattern(shown: str) -> str:
 
 
 def test_what_is_shown_is_what_happens(tmp_path: Path) -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     with served(tmp_path) as service:
         for command, shown in BLOCKS:
             here = command.replace("localhost:8080", f"127.0.0.1:{service.port}")

@@ -1,0 +1,64 @@
+"""/v1/policies: how the questions of an agent_type are answered."""
+
+import msgspec
+from litestar import Response, get, put
+from litestar.di import NamedDependency
+from litestar.openapi.spec import Parameter, Schema
+
+from service.api.auth import Role
+from service.api.authentication import needs
+from service.api.cache import MAX_BODY, HttpRequest
+from service.api.services import Services
+from service.api.wire import decoder, documented, encoded, parameters
+from service.cache.canonical import check_identifier
+from service.errors import InvalidInputError
+from service.model import IDENTIFIER_BYTES, Policy
+
+AGENT_TYPE = Parameter(
+    "agent_type",
+    "query",
+    description="Which kind of agent asks.",
+    required=True,
+    schema=Schema(type="string", min_length=1, max_length=IDENTIFIER_BYTES),  # type: ignore[arg-type] # its stubs
+)
+EXAMPLE = {"threshold": 0.97, "guards": {"question": False}}
+
+_policy = decoder(Policy)
+
+
+@get(
+    "/v1/policies",
+    guards=[needs(Role.reader)],
+    operation_class=documented(None, {200: Policy}, parameters=[AGENT_TYPE]),
+)
+async def get_policy(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """The policy in force for an agent_type, with its defaults filled in."""
+    keys, agent_type = services.keyring.of(request.user.tenant), _agent_type(request)
+    await services.policies.refresh()
+    return encoded(services.lookup.policy(keys, agent_type))
+
+
+@put(
+    "/v1/policies",
+    guards=[needs(Role.admin)],
+    request_max_body_size=MAX_BODY,
+    operation_class=documented(Policy, {200: Policy}, EXAMPLE, parameters=[AGENT_TYPE]),
+)
+async def put_policy(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """Set the whole policy of an agent_type; what is left out has its default. Answers what is in force then.
+
+    It is in force at once in the process that answers, in all others within about a second.
+    """
+    keys, agent_type = services.keyring.of(request.user.tenant), _agent_type(request)
+    body = await request.body()
+    _policy(body)
+    await services.policies.put(keys, agent_type, msgspec.json.encode(msgspec.json.decode(body)))
+    return encoded(services.lookup.policy(keys, agent_type))
+
+
+def _agent_type(request: HttpRequest) -> str:
+    found = parameters(request.scope["query_string"], "agent_type")
+    if "agent_type" not in found:
+        raise InvalidInputError("agent_type", "is required, as in ?agent_type=support")
+    check_identifier("agent_type", found["agent_type"])
+    return found["agent_type"]

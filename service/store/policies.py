@@ -1,0 +1,272 @@
+"""The policies of all tenants: in Redis, and in this process.
+
+In Redis they lie in one hash per partition, each sealed; nothing deletes one. Each has a number that grows
+with every change. The greatest that a process knows is in force there, and what Redis lacks of it (it was
+emptied, came back with older data, has it under the previous secret only) is written to it again.
+"""
+
+import contextlib
+import hmac
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from service.cache.digests import MAC_BYTES, DigestKey, Keyring, TenantKeys, partition_of
+from service.cache.policy import DEFAULT
+from service.cache.ports import Budget, Clock
+from service.errors import StoreFullError
+from service.model import Policy, Tenant
+from service.store.client import Command, RedisClient, outcome, refusal
+from service.store.keys import Keys
+from service.store.responses import RedisResponses
+from service.telemetry import POLICIES, POLICIES_REFUSED
+
+log = logging.getLogger(__name__)
+
+VERSION = b"\x01"
+LOAD_S = 5.0
+"""All policies at once may take longer than a request's time for Redis."""
+
+Names = tuple[Tenant, str]
+"""Tenant and agent_type."""
+
+Token = tuple[bytes | None, int]
+"""The version of a partition's policies, and whether there are any."""
+
+
+class Body(Struct, frozen=True, array_like=True):
+    """A policy as kept in Redis. Fields are kept by position: append only, each with a default."""
+
+    tenant: Tenant  # of the key that set it
+    agent_type: str
+    number: int  # when it was set, ms since 1970; greater than that of the policy before
+    given: bytes  # the JSON that was PUT: what it leaves open follows the defaults of later versions
+
+    @property
+    def names(self) -> Names:
+        """Whose it is."""
+        return self.tenant, self.agent_type
+
+
+class Kept(NamedTuple):
+    """A value of the hash that we wrote."""
+
+    blob: bytes
+    body: Body
+    policy: Policy | None  # None: it has fields of another version
+    current: bool  # under the current secret
+
+
+class Doubted(NamedTuple):
+    """A value of the hash that we didn't write, or that was altered since."""
+
+    blob: bytes
+    why: str
+    claimed: Names | None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_body = msgspec.msgpack.Decoder(Body)
+_policy = msgspec.json.Decoder(Policy)
+
+
+class RedisPolicies:
+    """Fulfils `cache.ports.Policies`."""
+
+    def __init__(
+        self, redis: RedisClient, keys: Keys, keyring: Keyring, responses: RedisResponses, clock: Clock
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._keyring = keyring
+        self._responses = responses
+        self._clock = clock
+        self._loaded: list[Token] | None = None
+        self._seen: dict[bytes, Kept | Doubted] = {}  # what Redis had, by field
+        self._known: dict[Names, Kept] = {}
+        self._doubted: dict[bytes, str] = {}  # why, by field
+        self._told: dict[bytes, str] = {}
+
+    def of(self, keys: TenantKeys, agent_type: str) -> Policy | None:
+        """See `cache.ports.Policies`. Costs no round trip."""
+        kept = self._known.get((keys.tenant, agent_type))
+        if kept is not None:
+            return kept.policy
+        if self._doubted and any(field_of(key, agent_type) in self._doubted for key in keys.keys):
+            return None
+        return DEFAULT
+
+    async def refresh(self) -> None:
+        """Follow what was set elsewhere.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer, or nothing is served now.
+        """
+        await self.load(self._responses.partitions)
+
+    async def load(self, partitions: int) -> None:
+        """Read the policies where they changed since the last time, and write what Redis lacks.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer; the policies known so far stay in force.
+        """
+        numbers = range(partitions)
+        asked: list[Command] = [("GET", self._keys.policies_version(one)) for one in numbers]
+        asked += [("EXISTS", self._keys.policies(one)) for one in numbers]
+        replies = await self._run(asked)
+        tokens = list(zip(replies[:partitions], replies[partitions:], strict=True))
+        if tokens == self._loaded:
+            return
+        found: dict[bytes, bytes] = {}
+        for pairs in await self._run([("HGETALL", self._keys.policies(one)) for one in numbers], LOAD_S):
+            found.update(zip(pairs[::2], pairs[1::2], strict=True))
+        self._take(found)
+        self._loaded = tokens if await self._restored(partitions) else None
+
+    async def put(self, keys: TenantKeys, agent_type: str, given: bytes) -> None:
+        """Set a policy: in force here at once, elsewhere with their next refresh.
+
+        Args:
+            keys: the tenant's.
+            agent_type: whose policy.
+            given: JSON of a `Policy`.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time, or has no room: nothing is promised.
+        """
+        partitions = self._responses.partitions
+        await self.load(partitions)
+        known = self._known.get((keys.tenant, agent_type))
+        number = max(self._clock(), 0 if known is None else known.body.number + 1)
+        body = Body(keys.tenant, agent_type, number, given)
+        self._loaded = None  # what it was before mustn't look like what it is after a loss
+        await self._write(partition_of(keys.tenant, partitions), [body])
+        self._learn(Kept(sealed(body, keys.current), body, _policy.decode(given), current=True))
+
+    def _take(self, found: Mapping[bytes, bytes]) -> None:
+        """What Redis has; values that were there the last time aren't opened again."""
+        before = self._seen
+        self._seen = {
+            field: before[field]
+            if field in before and before[field].blob == blob
+            else opened(field, blob, self._keyring)
+            for field, blob in found.items()
+        }
+        for value in self._seen.values():
+            if isinstance(value, Kept):
+                self._learn(value)
+        doubted = {field: value.why for field, value in self._seen.items() if isinstance(value, Doubted)}
+        self._tell({field: why for field, why in doubted.items() if not self._is_left_over(field)})
+        self._doubted = doubted
+
+    def _learn(self, kept: Kept) -> None:
+        """Put it in force unless a later one is known."""
+        known = self._known.get(kept.body.names)
+        if known is None or kept.body.number >= known.body.number:
+            self._known[kept.body.names] = kept
+        POLICIES.set(len(self._known))
+
+    def _is_left_over(self, field: bytes) -> bool:
+        """Whether it was written under a secret that is no longer ours, and since then under ours."""
+        value = self._seen[field]
+        return isinstance(value, Doubted) and value.why == "id" and value.claimed in self._known
+
+    def _tell(self, doubted: dict[bytes, str]) -> None:
+        """Count and log what is new."""
+        unread = {
+            field: "fields"
+            for field, value in self._seen.items()
+            if isinstance(value, Kept) and value.policy is None
+        }
+        new = Counter(why for field, why in (doubted | unread).items() if field not in self._told)
+        self._told = doubted | unread
+        for why, count in new.items():
+            POLICIES_REFUSED.labels(why).inc(count)
+            log.warning(
+                "%d policies in Redis can't be read (%s): where none is known from before, the exact tier "
+                "alone serves their agent_types; PUT them again",
+                count,
+                why,
+            )
+
+    async def _restored(self, partitions: int) -> bool:
+        """Write what Redis lacks of what we know; whether there was nothing to write."""
+        there = {
+            value.body.names: value.body.number
+            for value in self._seen.values()
+            if isinstance(value, Kept) and value.current
+        }
+        lost: dict[int, list[Body]] = {}
+        for names, kept in self._known.items():
+            if there.get(names, -1) < kept.body.number:
+                lost.setdefault(partition_of(kept.body.tenant, partitions), []).append(kept.body)
+        with contextlib.suppress(StoreFullError):  # with the next refresh, then
+            for partition, bodies in lost.items():
+                await self._write(partition, bodies)
+        return not lost
+
+    async def _write(self, partition: int, bodies: Sequence[Body]) -> None:
+        values: list[bytes] = []
+        for body in bodies:
+            key = self._keyring.of(body.tenant).current
+            values += (field_of(key, body.agent_type), sealed(body, key))
+        commands: list[Command] = [
+            ("MULTI",),
+            ("HSET", self._keys.policies(partition), *values),
+            ("SET", self._keys.policies_version(partition), secrets.token_hex(8)),
+            ("EXEC",),
+        ]
+        error = outcome(await self._redis.run(commands))
+        if error is not None:
+            raise error
+
+    async def _run(self, commands: Sequence[Command], timeout_s: float | None = None) -> list[Any]:
+        """Replies, none of them an error."""
+        replies = await self._redis.run(commands, None if timeout_s is None else Budget(timeout_s))
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise refusal(reply)
+        return replies
+
+
+def field_of(key: DigestKey, agent_type: str) -> bytes:
+    """Where an agent_type's policy lies in the hash; the tenant is in the key."""
+    return key.digest("policy", agent_type.encode()).encode()
+
+
+def sealed(body: Body, key: DigestKey) -> bytes:
+    """The bytes kept in Redis: version, MAC, body."""
+    raw = _encoder.encode(body)
+    return VERSION + _mac(key, raw) + raw
+
+
+def opened(field: bytes, blob: bytes, keyring: Keyring) -> Kept | Doubted:
+    """What lies in a field of the hash."""
+    mac, raw = blob[1 : 1 + MAC_BYTES], blob[1 + MAC_BYTES :]
+    try:
+        body = _body.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Doubted(blob, "form", None)
+    if blob[:1] != VERSION:
+        return Doubted(blob, "form", None)
+    keys = keyring.of(body.tenant)
+    key = next((key for key in keys.keys if field_of(key, body.agent_type) == field), None)
+    if key is None:
+        return Doubted(blob, "id", body.names)
+    if not hmac.compare_digest(mac, _mac(key, raw)):
+        return Doubted(blob, "mac", None)
+    try:
+        policy = _policy.decode(body.given)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        policy = None
+    return Kept(blob, body, policy, key is keys.current)
+
+
+def _mac(key: DigestKey, raw: bytes) -> bytes:
+    """Of a policy, so that nothing else of the tenant's passes for one."""
+    return key.mac(b"policy" + VERSION + raw)
