@@ -1,0 +1,55 @@
+"""Who does what to whom, as far as the order of words says it."""
+
+from service.cache.wording.words import Wording, once
+
+
+def turned(a: Wording, b: Wording, one: str, other: str) -> bool:
+    """Whether the words around `one` in a stand the other way round about `other` in b."""
+    mine, yours = _around(a, one), _around(b, other)
+    return bool(mine[0] & yours[1] and mine[1] & yours[0])
+
+
+def _around(text: Wording, pivot: str) -> tuple[frozenset[str], frozenset[str]]:
+    stems = [word.stem for word in text.words]
+    at = stems.index(pivot)
+    before, after = frozenset(stems[:at]), frozenset(stems[at + 1 :])
+    return before - after - _LITTLE, after - before - _LITTLE
+
+
+_LITTLE = frozenset("a an the is are was were do does did than of to in it and or i my".split())
+
+
+@once
+def ways(text: Wording) -> tuple[tuple[str, str], ...]:
+    """From where to where, by the first word of each."""
+    stems = [word.stem for word in text.words]
+    found = []
+    for at, stem in enumerate(stems[:-1]):
+        if stem == "from":
+            to = next((place for place in range(at + 2, min(at + 6, len(stems) - 1)) if stems[place] == "to"), None)
+            if to is not None:
+                found.append((_first(stems, at + 1), _first(stems, to + 1)))
+    return tuple(found)
+
+
+def _first(stems: list[str], at: int) -> str:
+    return stems[at + 1] if stems[at] in {"the", "a", "an", "my"} and at + 1 < len(stems) else stems[at]
+
+
+@once
+def _to_from(text: Wording) -> tuple[tuple[str, str], ...]:
+    """To where from where: the other order."""
+    stems = [word.stem for word in text.words]
+    found = []
+    for at, stem in enumerate(stems[:-1]):
+        if stem == "from":
+            to = next((place for place in range(at - 2, max(at - 6, -1), -1) if stems[place] == "to"), None)
+            if to is not None:
+                found.append((_first(stems, at + 1), _first(stems, to + 1)))
+    return tuple(found)
+
+
+def agree(a: Wording, b: Wording) -> bool:
+    """Whether no way leads back: "from A to B" against "from B to A"."""
+    mine, yours = {*ways(a), *(_to_from(a) if not ways(a) else ())}, {*ways(b), *(_to_from(b) if not ways(b) else ())}
+    return not any(start != end and (end, start) in yours and (start, end) not in yours for start, end in mine)
