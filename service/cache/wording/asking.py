@@ -36,6 +36,8 @@ FAR = 4
 def agree(a: Wording, b: Wording) -> bool:
     """Whether both don't ask for things that exclude each other about the same."""
     one, other = asked(a), asked(b)
+    if a.repaired or b.repaired:
+        return True
     if one is None or other is None or one == other or frozenset((one, other)) not in EXCLUSIVE:
         return True
     difference = contrast(a, b)
@@ -64,7 +66,7 @@ def _asked(text: Wording, at: int) -> list[str]:
         return [kind or "thing"]
     leads = at == 0 or (at <= FAR and words[at - 1].fold in LEADS)
     if fold in {"when", "where", "why"} and not leads:
-        return []
+        return ["other"] if after in AUXILIARIES else []
     if fold == "who":
         return ["who"] if leads else []
     return ["who" if fold == "whom" else fold] if leads and (after in AUXILIARIES or at or fold == "why") else ["other"]

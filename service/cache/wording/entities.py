@@ -6,6 +6,7 @@ from service.cache.wording import roles
 from service.cache.wording.contrast import STOP, contrast
 from service.cache.wording.dates import DAYS, MONTHS, WEEKDAYS
 from service.cache.wording.figures import SPELT
+from service.cache.wording.places import exchanged, places
 from service.cache.wording.words import Word, Wording, once
 
 TWO_MEANINGS = frozenset("us it who aids polish turkey china".split())
@@ -16,13 +17,33 @@ FOLDED_APART = frozenset(
 )
 OPTIONAL_MARKS = ("ARABIC", "HEBREW")
 NO_NAMES = frozenset({*MONTHS, *WEEKDAYS, *DAYS, *SPELT, "i", "ok", "hi", "hello", "please", "thanks", "faq", "pls"})
+MOST_OTHER = 1
+"""How many other content words may differ."""
+
+ALIASES = frozenset(map(frozenset, (("uk", "england"), ("uk", "britain"))))
+"""Names that are taken for each other."""
+
 TYPO = 0.34
 """How much of a name may be misspelt: edits by letters."""
 
 
 def agree(a: Wording, b: Wording) -> bool:
     """Whether no name of one stands for another name of the other."""
-    return _same_letters(a, b) and _same_case(a, b) and _same_names(a, b) and roles.agree(a, b)
+    return (
+        _same_letters(a, b)
+        and _same_case(a, b)
+        and roles.agree(a, b)
+        and _same_places(a, b)
+        and _same_names(a, b)
+    )
+
+
+def _same_places(a: Wording, b: Wording) -> bool:
+    besides = exchanged(a, b)
+    if besides is None:
+        return True
+    difference = contrast(a, b)
+    return difference.rest(*besides) > MOST_OTHER
 
 
 def _same_names(a: Wording, b: Wording) -> bool:
@@ -36,7 +57,7 @@ def _same_names(a: Wording, b: Wording) -> bool:
         return True
     difference = contrast(a, b)
     besides = {word.stem for word in (*mine, *yours)}
-    return difference.rest(*besides) > 1 or difference.shared == 0
+    return difference.rest(*besides) > MOST_OTHER or difference.shared == 0
 
 
 def _said(name: Word, text: Wording) -> bool:

@@ -98,7 +98,8 @@ def _digits(words: Sequence[Word], at: int) -> Figure:
     if after in {"st", "nd", "rd", "th"}:
         return Figure(_value(raw), at, at + 2, ordinal=True)
     scale = SCALES.get(after) or SHORT_SCALES.get(after)
-    if scale is None or after in {"m", "b"}:  # metres, bytes
+    money = at > 0 and words[at - 1].kind == "sign"
+    if scale is None or (after in {"m", "b"} and not money):  # metres, bytes
         return Figure(_value(raw), at, at + 1)
     value = _value(raw)
     return Figure(value * scale if not isinstance(value, str) else value, at, at + 2)

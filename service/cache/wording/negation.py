@@ -19,6 +19,10 @@ AUXILIARIES = frozenset("is are was were do does did can could will would should
 PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de")
 SOFT_BEFORE = frozenset("why whether or if".split())
 SOFT_AFTER = frozenset("only just sure wait sorry actually rather longer later idea matter doubt really i sooner least".split())
+NO_BEHIND = frozenset("is are was were there have has had having with got get takes take by at in of for than".split())
+"""Words behind which "no" denies; elsewhere it may answer, or repair what was said."""
+
+ASKING = frozenset("who what when where why how which or rather the make wait".split())
 KNOWING = frozenset("know understand remember see get want find think mind like".split())
 LEAST_BASE = 4
 
@@ -26,7 +30,9 @@ LEAST_BASE = 4
 def agree(a: Wording, b: Wording) -> bool:
     """Whether both deny, or neither does; True also where the rest isn't nearly the same."""
     difference = contrast(a, b)
-    turned = sum(1 for one in _prefixed(difference))
+    turned = len(_prefixed(difference))
+    if a.repaired or b.repaired:
+        return True
     said, other = denials(a), denials(b)
     if said is None or other is None or (said + other + turned) % 2 == 0:
         return True
@@ -74,6 +80,6 @@ def _soft(words: tuple[Word, ...], at: int) -> bool:
     after = words[at + 1].fold if at + 1 < len(words) else ""
     if before in SOFT_BEFORE or after in SOFT_AFTER or (after in KNOWING and before in {"do", "did", "could", "can"}):
         return True
-    if words[at].fold == "no" and (at == 0 or not after or before in {"or", "to"}):
+    if words[at].fold == "no" and (before not in NO_BEHIND or after in ASKING) and after != "one":
         return True
     return at == 1 and before in AUXILIARIES

@@ -2,8 +2,15 @@
 
 from collections.abc import Sequence
 
+from service.cache.wording.contrast import contrast
+from service.cache.wording.figures import SPELT
 from service.cache.wording.measures import Measure, equal, left, measures, same_value
 from service.cache.wording.words import Wording, stem
+
+MOST_OTHER = 2
+"""How many other content words may differ, where the texts share fewer."""
+
+_SPELT = frozenset(map(stem, SPELT))
 
 
 def agree(a: Wording, b: Wording) -> bool:
@@ -16,14 +23,14 @@ def agree(a: Wording, b: Wording) -> bool:
         if other is not None:
             mine.remove(one)
             yours.remove(other)
-    return not (mine and yours) and _same_counts(measures(a), measures(b))
+    if mine and yours:
+        difference = contrast(a, b)
+        return difference.rest(*_SPELT) > max(MOST_OTHER, difference.shared)
+    return _same_counts(measures(a), measures(b))
 
 
 def _same_counts(a: Sequence[Measure], b: Sequence[Measure]) -> bool:
-    """Whether what both count, they count alike: "2 adults, 3 children"."""
-    counted = {stem(one.noun): one for one in a if len(one.noun) > 2}  # noqa: PLR2004 - nouns are longer
-    for other in b:
-        one = counted.get(stem(other.noun))
-        if one is not None and not any(equal(other, any_) for any_ in a if stem(any_.noun) == stem(other.noun)):
-            return False
-    return True
+    """Whether two things that both count have not exchanged their numbers: "2 adults, 3 children"."""
+    mine, yours = ({stem(one.noun): one for one in some if len(one.noun) > 2} for some in (a, b))  # noqa: PLR2004
+    both = [(mine[noun], yours[noun]) for noun in mine.keys() & yours.keys()]
+    return sum(not equal(one, other) for one, other in both) < 2  # noqa: PLR2004 - an exchange takes two

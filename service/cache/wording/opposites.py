@@ -135,6 +135,10 @@ on|off
 """
 """Opposites that people ask about, beside WordNet's; synonyms have a slash between them."""
 
+SWITCHED = frozenset({"on", "off", "up", "down", "over", "under"})
+SWITCHES = frozenset({"turn", "switch", "scal", "siz", "volum", "ag"})
+"""Little words are opposites only beside one of these stems."""
+
 MOST_OTHER = 1
 """How many other content words may differ: measured, see docs/guards.md."""
 
@@ -153,7 +157,9 @@ def agree(a: Wording, b: Wording) -> bool:
     if len(pairs) != 1:
         return True
     (one, other) = pairs[0]
-    if (denials(a) or 0) != (denials(b) or 0) or turned(a, b, one, other):
+    if one in SWITCHED and not a.stems & b.stems & SWITCHES:
+        return True
+    if denials(a) is None or denials(a) != denials(b) or turned(a, b, one, other):
         return True
     difference = contrast(a, b)
     rest = difference.rest(one, other)

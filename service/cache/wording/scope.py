@@ -31,7 +31,6 @@ mandatory/required|optional
 economy|business|first
 breakfast|lunch|dinner|dessert
 username|password|email
-savings|checking|current
 credit|debit|gift
 mobile|desktop
 state|federal

@@ -35,6 +35,10 @@ BARE = {
 BARE["w/o"] = "without"
 
 
+REPAIRS = frozenset("um uh er erm wait sorry oops scratch".split())
+"""Words of speech that takes back what was just said."""
+
+
 class Word(NamedTuple):
     """One word: as written, folded (case only), and its stem."""
 
@@ -47,7 +51,7 @@ class Word(NamedTuple):
 class Wording:
     """A text as words, and what was read from them so far."""
 
-    __slots__ = ("cased", "known", "stems", "words")
+    __slots__ = ("cased", "known", "repaired", "stems", "words")
 
     def __init__(self, text: str) -> None:
         chunks = CHUNK.findall(unicodedata.normalize("NFKC", text))
@@ -55,6 +59,7 @@ class Wording:
         self.stems = frozenset(word.stem for word in self.words)
         written = [word.raw for word in self.words if word.kind == "word"]
         self.cased = any(raw.islower() for raw in written)  # a text in capitals says nothing by them
+        self.repaired = not REPAIRS.isdisjoint(word.fold for word in self.words)
         self.known: dict[Callable[..., object], Any] = {}
 
 
