@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from service.cache.wording.words import Word, Wording, once, stem
 
+DIGITS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
+
 STOP = frozenset(
     stem(word)
     for word in (
@@ -34,7 +36,28 @@ class Contrast(NamedTuple):
 @lru_cache(32)
 def contrast(a: Wording, b: Wording) -> Contrast:
     """Made once for a pair: several guards look at it."""
-    return Contrast(a.stems - b.stems, b.stems - a.stems, len((a.stems & b.stems) - STOP))
+    only_a, only_b = a.stems - b.stems, b.stems - a.stems
+    if only_a and only_b:
+        short_a, short_b = abbreviated(a, b, only_a), abbreviated(b, a, only_b)
+        only_a, only_b = only_a - short_a - short_b, only_b - short_a - short_b
+    return Contrast(only_a, only_b, len((a.stems & b.stems) - STOP))
+
+
+def abbreviated(a: Wording, b: Wording, only_a: frozenset[str]) -> frozenset[str]:
+    """Short words of one text only, with the words of the other that they abbreviate: NYC, 2FA."""
+    found: set[str] = set()
+    for word in a.words:
+        if 1 < len(word.fold) < 6 and word.stem in only_a and word.stem not in STOP:  # noqa: PLR2004 - NY, UNESCO
+            at = initials(b).find(word.fold)
+            if at >= 0:
+                found |= {word.stem, *(other.stem for other in b.words[at : at + len(word.fold)])}
+    return frozenset(found)
+
+
+@once
+def initials(text: Wording) -> str:
+    """The first letter of each word; of a number's name its digit."""
+    return "".join(DIGITS.get(word.fold, word.fold[0]) for word in text.words)
 
 
 @once

@@ -38,6 +38,7 @@ NUMERIC = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{2,4})")
 SLASHED = re.compile(r"(\d{1,2})/(\d{1,2})")
 CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::\d\d)?")
 DECADE = re.compile(r"(\d\d)?(\d0)s")
+DAYS_OF_MONTH = range(1, 32)
 YEARS = range(1000, 2101)
 NEAR_YEAR = frozenset("in since of by from until till to year after before during around early late mid season for".split())
 
@@ -48,6 +49,7 @@ class Dates(NamedTuple):
     kinds: Mapping[str, frozenset[int]]
     days: tuple[frozenset[tuple[int, int]], ...]
     clocks: tuple[frozenset[int], ...]  # minutes since midnight
+    used: frozenset[int]  # the words that are no numbers of anything else
 
 
 def agree(a: Wording, b: Wording) -> bool:
@@ -75,17 +77,20 @@ def dates(text: Wording) -> Dates | None:
     kinds: dict[str, set[int]] = {}
     days: list[frozenset[tuple[int, int]]] = []
     clocks: list[frozenset[int]] = []
+    used: set[int] = set()
     for at, word in enumerate(text.words):
         for kind, value in _named(text, at, word):
             kinds.setdefault(kind, set()).add(value)
         if word.fold in MONTHS and _certain(text, at):
-            days += _day(text, at)
+            days += _day(text, at, used)
         elif word.kind == "number":
-            days += _numeric(word.raw, kinds)
-            clocks += _clock(text, at)
+            found, clock = list(_numeric(word.raw, kinds)), list(_clock(text, at))
+            days, clocks = days + found, clocks + clock
+            used |= {at} if found or clock else set()
     if not (kinds or days or clocks):
         return None
-    return Dates({kind: frozenset(found) for kind, found in kinds.items()}, tuple(days), tuple(clocks))
+    known = {kind: frozenset(values) for kind, values in kinds.items()}
+    return Dates(known, tuple(days), tuple(clocks), frozenset(used))
 
 
 def _named(text: Wording, at: int, word: Word) -> Iterator[tuple[str, int]]:
@@ -136,18 +141,17 @@ def _year(text: Wording, at: int) -> Iterator[tuple[str, int]]:
             yield unit, int(raw)
 
 
-def _day(text: Wording, at: int) -> Iterator[frozenset[tuple[int, int]]]:
-    """The day beside a month: August 3rd, 3 August, 3rd of August."""
-    month = MONTHS[text.words[at].fold]
+def _day(text: Wording, at: int, used: set[int]) -> Iterator[frozenset[tuple[int, int]]]:
+    """The day beside a month: August 3rd, 3 August, 3rd of August, August the 3rd."""
+    folds = [word.fold for word in text.words]
     for figure in figures(text):
-        beside = figure.start == at + 1 or figure.end == at
-        of = figure.end == at - 1 and text.words[at - 1].fold == "of"
-        the = figure.start == at + 2 and text.words[at + 1].fold == "the"
-        if (beside or of or the) and isinstance(figure.value, float) or _padded(figure.value):
-            value = float(figure.value)
-            if (beside or of or the) and value.is_integer() and 1 <= value <= 31:  # noqa: PLR2004
-                yield frozenset({(month, int(value))})
-                return
+        after = figure.start == at + 1 or (figure.start == at + 2 and folds[at + 1] == "the")
+        before = figure.end == at or (figure.end == at - 1 and folds[at - 1] == "of")
+        value = int(figure.value) if _padded(figure.value) else figure.value
+        if (after or before) and not isinstance(value, str) and value in DAYS_OF_MONTH:
+            used.add(figure.start)
+            yield frozenset({(MONTHS[folds[at]], int(value))})
+            return
 
 
 def _padded(value: float | str) -> bool:

@@ -23,6 +23,9 @@ MOST_OTHER = 1
 ALIASES = frozenset(map(frozenset, (("uk", "england"), ("uk", "britain"))))
 """Names that are taken for each other."""
 
+BEGINNING = 4
+"""Letters by which two names may be forms of one."""
+
 TYPO = 0.34
 """How much of a name may be misspelt: edits by letters."""
 
@@ -53,16 +56,20 @@ def _same_names(a: Wording, b: Wording) -> bool:
     yours = [name for name in names(b) if not _said(name, a)]
     if not yours:
         return True
-    if _initials(mine, b) or _initials(yours, a):
-        return True
     difference = contrast(a, b)
+    mine = [name for name in mine if name.stem in difference.only_a]  # not what abbreviates words of the other
+    yours = [name for name in yours if name.stem in difference.only_b]
+    if not (mine and yours) or _short(mine, b) or _short(yours, a):
+        return True
     besides = {word.stem for word in (*mine, *yours)}
     return difference.rest(*besides) > MOST_OTHER or difference.shared == 0
 
 
 def _said(name: Word, text: Wording) -> bool:
     """Whether a text has a name, however it spells it."""
-    return name.stem in text.stems or any(_misspelt(name.fold, word.fold) for word in text.words)
+    return name.stem in text.stems or (
+        name.kind == "word" and any(_misspelt(name.fold, word.fold) for word in text.words)
+    )
 
 
 @once
@@ -81,17 +88,15 @@ def _capital(text: Wording, at: int, word: Word) -> bool:
     return at > 0 or word.raw.isupper() or word.raw[1:] != word.fold[1:]
 
 
-def _initials(mine: list[Word], text: Wording) -> bool:
-    """Whether one of the names abbreviates words of the other text: NYC, 2FA."""
-    for name in mine:
-        letters = [word.fold[0] for word in text.words if word.fold]
-        line = "".join(letters)
-        fold = name.fold.removesuffix("s")
-        if len(fold) > 1 and (fold in line or fold in "".join(w.fold[0] for w in text.words if w.stem not in STOP)):
-            return True
-        if any(word.fold.startswith(fold) or name.fold.startswith(word.fold) for word in text.words if len(word.fold) > 2):
-            return True
-    return False
+def _short(mine: list[Word], text: Wording) -> bool:
+    """Whether a name and a word of the other text begin alike: Franco | Franconian, Corp | Corporation."""
+    return any(
+        name.fold[:BEGINNING] == word.fold[:BEGINNING]
+        for name in mine
+        if name.kind == "word"
+        for word in text.words
+        if len(word.fold) >= BEGINNING and word.stem not in STOP
+    )
 
 
 def _misspelt(a: str, b: str) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from service.cache.wording.dates import dates
 from service.cache.wording.figures import Figure, figures
 from service.cache.wording.words import Wording, once
 
@@ -126,7 +127,9 @@ ROUNDED = 0.03
 @once
 def measures(text: Wording) -> tuple[Measure, ...]:
     """The numbers of a text with what they measure."""
-    return tuple(_measure(text, figure) for figure in figures(text))
+    found = dates(text)
+    used = found.used if found else ()
+    return tuple(_measure(text, figure) for figure in figures(text) if figure.start not in used)
 
 
 def _measure(text: Wording, figure: Figure) -> Measure:

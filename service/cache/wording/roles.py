@@ -1,6 +1,6 @@
 """Who does what to whom, as far as the order of words says it."""
 
-from service.cache.wording.words import Wording, once
+from service.cache.wording.words import Wording, once, stem
 
 
 def turned(a: Wording, b: Wording, one: str, other: str) -> bool:
@@ -16,7 +16,7 @@ def _around(text: Wording, pivot: str) -> tuple[frozenset[str], frozenset[str]]:
     return before - after - _LITTLE, after - before - _LITTLE
 
 
-_LITTLE = frozenset("a an the is are was were do does did than of to in it and or i my".split())
+_LITTLE = frozenset(map(stem, "a an the is are was were do does did of to in it and or i my has have be been".split()))
 
 
 @once
@@ -50,6 +50,38 @@ def _to_from(text: Wording) -> tuple[tuple[str, str], ...]:
 
 
 def agree(a: Wording, b: Wording) -> bool:
-    """Whether no way leads back: "from A to B" against "from B to A"."""
+    """Whether nothing says that the sides have changed places."""
+    return not (_led_back(a, b) or _compared_back(a, b) or _done_back(a, b) or _done_back(b, a))
+
+
+def _led_back(a: Wording, b: Wording) -> bool:
+    """From A to B | from B to A."""
     mine, yours = {*ways(a), *(_to_from(a) if not ways(a) else ())}, {*ways(b), *(_to_from(b) if not ways(b) else ())}
-    return not any(start != end and (end, start) in yours and (start, end) not in yours for start, end in mine)
+    return any(start != end and (end, start) in yours and (start, end) not in yours for start, end in mine)
+
+
+def _compared_back(a: Wording, b: Wording) -> bool:
+    """A is cheaper than B | B is cheaper than A."""
+    if "than" not in a.stems or a.stems - _LITTLE != b.stems - _LITTLE or denied(a, b):
+        return False
+    return turned(a, b, "than", "than")
+
+
+def denied(a: Wording, b: Wording) -> bool:
+    return "not" in a.stems ^ b.stems
+
+
+def _done_back(a: Wording, b: Wording) -> bool:
+    """Does A hate B | is A hated by B: who did it stands where it stood."""
+    if "by" not in b.stems or "by" in a.stems or a.stems - _LITTLE != b.stems - _LITTLE - {"by"}:
+        return False
+    folds = [word.fold for word in b.words]
+    at = folds.index("by")
+    if not folds[at - 1].endswith(("ed", "en", "n")) or not a.stems & {"do", "does", "did"} or not b.stems & _BEING:
+        return False
+    mine, yours = ([word.stem for word in text.words if word.stem not in _LITTLE] for text in (a, b))
+    yours.remove("by")
+    return mine == yours
+
+
+_BEING = frozenset(map(stem, "is are was were been be".split()))
