@@ -46,12 +46,22 @@ def places(net: WordNet) -> list[tuple[str, ...]]:
     return sorted(set(found))
 
 
+PLACES = frozenset({"japan", "manila", "turkey"})
+"""Names that are rarely the ordinary word of the same letters."""
+
+GOODS = frozenset({"java", "bikini", "cheddar", "sombrero", "tabasco", "tamale", "scorpio"})
+"""Names that rarely are the place."""
+
+
 def common(net: WordNet, name: str) -> bool:
-    """Whether a name is an ordinary word, too, or too short to know."""
+    """Whether a name is first of all an ordinary word, or too short to know."""
     lemma = name.lower()
-    senses = [key for pos in FILES for key in net.senses.get((lemma, pos), [])]
-    ordinary = any(not any(word.lower() == lemma and word != lemma for word in net.synsets[key].words) for key in senses)
-    return ordinary or len(lemma.replace(".", "")) < 4  # noqa: PLR2004
+    if lemma in PLACES:
+        return False
+    other = lemma in GOODS or any((lemma, pos) in net.senses for pos in FILES if pos != "n")
+    first = net.synsets[net.senses[lemma, "n"][0]]
+    ordinary = other or not any(word.lower() == lemma and word != lemma for word in first.words)
+    return ordinary or len(lemma.replace(".", "")) < 4
 
 
 def write(name: str, lines: Iterable[tuple[str, ...]]) -> None:

@@ -21,12 +21,9 @@ EXCLUSIVE = frozenset(
             "where who", "where why", "where amount", "where often", "where long", "where old",
             "who why", "who amount", "who often", "who long", "who far",
             "why amount", "why often", "why long", "why far", "why old", "amount often", "often long", "often far",
-            "often old", "far old", "amount old", "why whether",
+            "often old", "far old", "amount old",
     )
 )  # fmt: skip
-PLAIN = frozenset("is are was were do does did has have".split())
-"""Words that begin a question for yes or no."""
-
 AUXILIARIES = frozenset("is are was were do does did can could will would should has have had am to might may".split())
 LEADS = frozenset(
     "tell me know explain say and so in at on by from since for until of about to please hi hello show find out "
@@ -58,7 +55,7 @@ def _asked(text: Wording, at: int) -> list[str]:
     words = text.words
     fold = words[at].fold
     if fold not in {"when", "where", "who", "whom", "why", "how", "what", "which"}:
-        return ["whether"] if at == 0 and fold in PLAIN else []
+        return []
     after = words[at + 1].fold if at + 1 < len(words) else ""
     if fold == "how":
         return [HOW.get(after, "manner")]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from service.cache.wording.words import Word, Wording, once, stem
 
-DIGITS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6"}
+DIGITS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "ii": "2", "iii": "3"}
 
 STOP = frozenset(
     stem(word)

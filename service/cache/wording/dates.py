@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from service.cache.wording.contrast import contrast
 from service.cache.wording.figures import ORDINALS, figures
-from service.cache.wording.words import Word, Wording, once
+from service.cache.wording.words import Word, Wording, once, stem
 
 MONTHS = {
     name: value
@@ -43,6 +44,13 @@ YEARS = range(1000, 2101)
 NEAR_YEAR = frozenset("in since of by from until till to year after before during around early late mid season for".split())
 
 
+DATED = frozenset(stem(word) for word in (*MONTHS, *WEEKDAYS, "tomorrow", "yesterday") if word not in DOUBTFUL)
+"""Words that make a question one about another time than now."""
+
+ADDED_OTHER = 0
+"""How many other content words may differ beside a date that one text has."""
+
+
 class Dates(NamedTuple):
     """What a text says of time. A day or a time of day that can be read in two ways has both."""
 
@@ -55,14 +63,24 @@ class Dates(NamedTuple):
 def agree(a: Wording, b: Wording) -> bool:
     """Whether no date of one stands for another date of the other."""
     one, other = dates(a), dates(b)
-    if not (one and other):
-        return True
+    if one is None or other is None:
+        return not _added(a, b, one or other)
     if any(
         values - other.kinds.get(kind, values) and other.kinds[kind] - values
         for kind, values in one.kinds.items()
     ):
         return False
     return _meet(one.days, other.days) and _meet(one.clocks, other.clocks)
+
+
+def _added(a: Wording, b: Wording, said: Dates | None) -> bool:
+    """Whether a date stands in one text only that is not what "now" means anyway, and else they say the same."""
+    if said is None or a.repaired or b.repaired:
+        return False
+    difference = contrast(a, b)
+    only = difference.only_a | difference.only_b
+    added = only & DATED | {one for one in only if one.isdecimal() and len(one) == 4}  # noqa: PLR2004 - years
+    return bool(added) and difference.rest(*added) <= ADDED_OTHER
 
 
 def _meet(a: tuple[frozenset[object], ...], b: tuple[frozenset[object], ...]) -> bool:

@@ -112,12 +112,16 @@ def _misspelt(a: str, b: str) -> bool:
 
 
 def _edits(a: str, b: str) -> int:
-    """Letters to insert, delete or replace."""
+    """Letters to insert, delete, replace, or exchange with the next one."""
+    older: list[int] = []
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
-        before, row[0] = row[0], i
+        new = [i]
         for j, y in enumerate(b, start=1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
+            new.append(min(row[j] + 1, new[-1] + 1, row[j - 1] + (x != y)))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                new[j] = min(new[j], older[j - 2] + 1)
+        older, row = row, new
     return row[-1]
 
 

@@ -154,7 +154,9 @@ def _counted(words: Sequence[Word], at: int) -> bool:
     """Whether "one" is a number here, not a pronoun."""
     before = words[at - 1].fold if at else ""
     after = _next(words, at)
-    return before not in NOT_COUNTED and after not in {"", "of", "is", "can", "should", "that", "who", "to", "in", "for"}
+    if not after:
+        return before in {"for", "a", "to", "at", "of"}
+    return before not in NOT_COUNTED and after not in {"of", "is", "can", "should", "that", "who", "to", "in", "for"}
 
 
 def _halves(words: Sequence[Word], at: int) -> bool:

@@ -67,7 +67,7 @@ def denials(text: Wording) -> int | None:
     """How often a text denies; None: nobody can say."""
     count = 0
     for at, word in enumerate(text.words):
-        if word.fold in NOT:
+        if word.fold in NOT and not (word.fold == "no" and at in {0, len(text.words) - 1}):  # an answer, or a tag
             if _soft(text.words, at):
                 return None
             count += 1

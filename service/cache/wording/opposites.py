@@ -31,6 +31,8 @@ lock|unlock
 follow|unfollow
 block|unblock
 mute|unmute
+brighten|dim/darken
+fair|foul
 link|unlink
 login|logout
 inbound/incoming|outbound/outgoing

@@ -14,6 +14,8 @@ SHORT = {
     "uae": "united arab emirates",
     "dc": "district of columbia",
 }
+IN = frozenset({"in", "to", "from", "the"})
+"""Words behind which "us" is the country."""
 
 
 class Place(NamedTuple):
@@ -52,7 +54,7 @@ def places(text: Wording) -> tuple[Place, ...]:
     found: list[Place] = []
     end = 0
     for at, word in enumerate(text.words):
-        fold = "usa" if word.raw == "US" and text.cased else word.fold
+        fold = "usa" if _states(text, at) else word.fold
         if at < end or fold not in names:
             continue
         options = [(name, numbers) for name, numbers in names[fold].items() if tuple(folds[at + 1 : at + len(name)]) == name[1:]]
@@ -61,6 +63,14 @@ def places(text: Wording) -> tuple[Place, ...]:
             end = at + len(longest)
             found.append(Place(frozenset(one.stem for one in text.words[at:end]), numbers))
     return tuple(found)
+
+
+def _states(text: Wording, at: int) -> bool:
+    """Whether a word is "US", or an "us" that can only be that."""
+    word = text.words[at]
+    if word.fold != "us":
+        return False
+    return (word.raw == "US" and text.cased) or (at > 0 and text.words[at - 1].fold in IN)
 
 
 def exchanged(a: Wording, b: Wording) -> frozenset[str] | None:

@@ -1,6 +1,6 @@
 """Who does what to whom, as far as the order of words says it."""
 
-from service.cache.wording.words import Wording, once, stem
+from service.cache.wording.words import Word, Wording, once, stem
 
 
 def turned(a: Wording, b: Wording, one: str, other: str) -> bool:
@@ -61,10 +61,14 @@ def _led_back(a: Wording, b: Wording) -> bool:
 
 
 def _compared_back(a: Wording, b: Wording) -> bool:
-    """A is cheaper than B | B is cheaper than A."""
+    """A is cheaper than B | B is cheaper than A, where one of them is a name."""
     if "than" not in a.stems or a.stems - _LITTLE != b.stems - _LITTLE or denied(a, b):
         return False
-    return turned(a, b, "than", "than")
+    return turned(a, b, "than", "than") and any(_name(word) for word in a.words[1:])
+
+
+def _name(word: Word) -> bool:
+    return word.kind == "code" or word.raw[0].isupper()
 
 
 def denied(a: Wording, b: Wording) -> bool:

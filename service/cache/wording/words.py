@@ -21,9 +21,10 @@ SUFFIXED = re.compile(r"([-−]?\d+(?:\.\d+)?)([a-zµ]+)", re.IGNORECASE)
 VERSION = re.compile(r"v(\d+(?:\.\d+)*)", re.IGNORECASE)
 SUFFIXES = frozenset(
     "am pm st nd rd th s k m b bn mb gb tb kb km cm mm kg mg g l ml lb lbs oz mi ft h hr hrs min mins sec secs "
-    "ms kwh kw w v mph kmh kph c f usd eur gbp wk wks yr yrs d mo".split()
+    "ms kwh kw w v mph kmh kph c f usd eur gbp inr jpy chf cad aud wk wks yr yrs d mo".split()
 )
 DOMAINS = frozenset("com org net io de dev ai co edu gov uk fr es it eu us app info".split())
+SPELT_OTHERWISE = {"wwi": "ww1", "wwii": "ww2", "grey": "gray", "tonite": "tonight", "thru": "through"}
 NEGATED = {"can't": "can", "won't": "will", "shan't": "shall", "ain't": "is", "cannot": "can"}
 BARE = {
     word.replace("'", ""): word
@@ -111,7 +112,7 @@ def _words(chunk: str) -> tuple[Word, ...]:
 def _folded(chunk: str) -> list[tuple[str, str, Kind]]:
     found: list[tuple[str, str, Kind]] = []
     for raw in _parts(chunk):
-        fold = raw.casefold()
+        fold = SPELT_OTHERWISE.get(raw.casefold(), raw.casefold())
         kind: Kind = "word"
         if not raw.isalpha():
             kind = _kind(raw)
