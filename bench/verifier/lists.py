@@ -17,7 +17,9 @@ LEAST = 2
 LOCATION = 15
 """The number of WordNet's file of places."""
 
-LOOSE = frozenset({"run", "go", "come", "man", "here", "there", "now", "then", "think", "get", "take", "work"})
+LOOSE = frozenset(
+    {"run", "go", "come", "man", "here", "there", "now", "then", "think", "get", "take", "work"}
+)
 """Words whose opposites often say the same in questions."""
 
 
@@ -40,7 +42,9 @@ def places(net: WordNet) -> list[tuple[str, ...]]:
     for synset in net.synsets.values():
         names = [word for word in synset.words if word[0].isupper()]
         if synset.lex == LOCATION and names:
-            known = {name.replace("_", " ").replace(".", "").lower() for name in names if not common(net, name)}
+            known = {
+                name.replace("_", " ").replace(".", "").lower() for name in names if not common(net, name)
+            }
             if known:
                 found.append(tuple(sorted(known)))
     return sorted(set(found))

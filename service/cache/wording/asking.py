@@ -21,10 +21,12 @@ EXCLUSIVE = frozenset(
             "where who", "where why", "where amount", "where often", "where long", "where old",
             "who why", "who amount", "who often", "who long", "who far",
             "why amount", "why often", "why long", "why far", "why old", "amount often", "often long", "often far",
-            "often old", "far old", "amount old",
+            "often old", "far old", "amount old", "amount far",
     )
 )  # fmt: skip
-AUXILIARIES = frozenset("is are was were do does did can could will would should has have had am to might may".split())
+AUXILIARIES = frozenset(
+    "is are was were do does did can could will would should has have had am to might may".split()
+)
 LEADS = frozenset(
     "tell me know explain say and so in at on by from since for until of about to please hi hello show find out "
     "wonder wondering asking".split()
@@ -69,4 +71,8 @@ def _asked(text: Wording, at: int) -> list[str]:
         return ["other"] if after in AUXILIARIES else []
     if fold == "who":
         return ["who"] if leads else []
-    return ["who" if fold == "whom" else fold] if leads and (after in AUXILIARIES or at or fold == "why") else ["other"]
+    return (
+        ["who" if fold == "whom" else fold]
+        if leads and (after in AUXILIARIES or at or fold == "why")
+        else ["other"]
+    )

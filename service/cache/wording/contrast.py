@@ -37,6 +37,9 @@ class Contrast(NamedTuple):
 def contrast(a: Wording, b: Wording) -> Contrast:
     """Made once for a pair: several guards look at it."""
     only_a, only_b = a.stems - b.stems, b.stems - a.stems
+    if a.counts and b.counts:  # a word that one text has twice, the other once
+        only_a |= (a.counts - b.counts).keys()
+        only_b |= (b.counts - a.counts).keys()
     if only_a and only_b:
         short_a, short_b = abbreviated(a, b, only_a), abbreviated(b, a, only_b)
         only_a, only_b = only_a - short_a - short_b, only_b - short_a - short_b

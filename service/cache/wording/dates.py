@@ -41,10 +41,14 @@ CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::\d\d)?")
 DECADE = re.compile(r"(\d\d)?(\d0)s")
 DAYS_OF_MONTH = range(1, 32)
 YEARS = range(1000, 2101)
-NEAR_YEAR = frozenset("in since of by from until till to year after before during around early late mid season for".split())
+NEAR_YEAR = frozenset(
+    "in since of by from until till to year after before during around early late mid season for".split()
+)
 
 
-DATED = frozenset(stem(word) for word in (*MONTHS, *WEEKDAYS, "tomorrow", "yesterday") if word not in DOUBTFUL)
+DATED = frozenset(
+    stem(word) for word in (*MONTHS, *WEEKDAYS, "tomorrow", "yesterday") if word not in DOUBTFUL
+)
 """Words that make a question one about another time than now."""
 
 ADDED_OTHER = 0
@@ -124,7 +128,11 @@ def _named(text: Wording, at: int, word: Word) -> Iterator[tuple[str, int]]:
             yield "part", PARTS[fold]
         if fold in SEASONS:
             yield "season", SEASONS[fold]
-        if fold in ORDINALS and at + 1 < len(text.words) and text.words[at + 1].fold in {"quarter", "century"}:
+        if (
+            fold in ORDINALS
+            and at + 1 < len(text.words)
+            and text.words[at + 1].fold in {"quarter", "century"}
+        ):
             yield text.words[at + 1].fold, ORDINALS[fold]
     elif fold in QUARTERS:
         yield "quarter", QUARTERS[fold]
@@ -142,16 +150,16 @@ def _certain(text: Wording, at: int) -> bool:
     if word.fold not in DOUBTFUL:
         return True
     beside = text.words[max(at - 1, 0) : at + 2]
-    return any(other.kind == "number" for other in beside) or (text.cased and at > 0 and word.raw[:1].isupper())
+    return any(other.kind == "number" for other in beside) or (
+        text.cased and at > 0 and word.raw[:1].isupper()
+    )
 
 
 def _year(text: Wording, at: int) -> Iterator[tuple[str, int]]:
     raw, words = text.words[at].raw, text.words
     if len(raw) == 4 and raw.isdecimal() and int(raw) in YEARS:  # noqa: PLR2004 - a year's digits
         before = words[at - 1].fold if at else ""
-        if before in NEAR_YEAR or before in MONTHS or before in SEASONS or at + 1 == len(words):
-            yield "year", int(raw)
-        elif words[at - 1].kind == "number" and at > 1:
+        if before in NEAR_YEAR or before in MONTHS or before in SEASONS or at + 1 == len(words) or (words[at - 1].kind == "number" and at > 1):
             yield "year", int(raw)
     if raw.isdecimal() and at + 2 < len(words) and words[at + 1].fold in {"st", "nd", "rd", "th"}:
         unit = words[at + 2].fold

@@ -6,22 +6,24 @@ from service.cache.wording import roles
 from service.cache.wording.contrast import STOP, contrast
 from service.cache.wording.dates import DAYS, MONTHS, WEEKDAYS
 from service.cache.wording.figures import SPELT
-from service.cache.wording.places import exchanged, places
+from service.cache.wording.places import exchanged
 from service.cache.wording.words import Word, Wording, once
 
 TWO_MEANINGS = frozenset("us it who aids polish turkey china".split())
 """Words that are another word with capitals."""
 
 FOLDED_APART = frozenset(
-    map(frozenset, (("año", "ano"), ("años", "anos"), ("papá", "papa"), ("pêche", "peche"), ("schön", "schon")))
+    map(
+        frozenset,
+        (("año", "ano"), ("años", "anos"), ("papá", "papa"), ("pêche", "peche"), ("schön", "schon")),
+    )
 )
 OPTIONAL_MARKS = ("ARABIC", "HEBREW")
-NO_NAMES = frozenset({*MONTHS, *WEEKDAYS, *DAYS, *SPELT, "i", "ok", "hi", "hello", "please", "thanks", "faq", "pls"})
+NO_NAMES = frozenset(
+    {*MONTHS, *WEEKDAYS, *DAYS, *SPELT, "i", "ok", "hi", "hello", "please", "thanks", "faq", "pls"}
+)
 MOST_OTHER = 1
 """How many other content words may differ."""
-
-ALIASES = frozenset(map(frozenset, (("uk", "england"), ("uk", "britain"))))
-"""Names that are taken for each other."""
 
 BEGINNING = 4
 """Letters by which two names may be forms of one."""
@@ -57,7 +59,9 @@ def _same_names(a: Wording, b: Wording) -> bool:
     if not yours:
         return True
     difference = contrast(a, b)
-    mine = [name for name in mine if name.stem in difference.only_a]  # not what abbreviates words of the other
+    mine = [
+        name for name in mine if name.stem in difference.only_a
+    ]  # not what abbreviates words of the other
     yours = [name for name in yours if name.stem in difference.only_b]
     if not (mine and yours) or _short(mine, b) or _short(yours, a):
         return True
@@ -78,7 +82,8 @@ def names(text: Wording) -> tuple[Word, ...]:
     return tuple(
         word
         for at, word in enumerate(text.words)
-        if word.kind in {"code", "address"} or (text.cased and word.kind == "word" and _capital(text, at, word))
+        if word.kind in {"code", "address"}
+        or (text.cased and word.kind == "word" and _capital(text, at, word))
     )
 
 
@@ -152,9 +157,10 @@ def _same_letters(a: Wording, b: Wording) -> bool:
         return True
     only_a = {word.fold for word in a.words} - {word.fold for word in b.words}
     only_b = {word.fold for word in b.words} - {word.fold for word in a.words}
-    flat = {_flat(word): word for word in only_b}
-    pairs = [(word, flat[_flat(word)]) for word in only_a if _flat(word) in flat]
-    return not any(_apart(one, other, a, b) for one, other in pairs)
+    flat: dict[str, list[str]] = {}
+    for word in only_b:
+        flat.setdefault(_flat(word), []).append(word)
+    return not any(_apart(one, other, a, b) for one in only_a for other in flat.get(_flat(one), ()))
 
 
 def _apart(one: str, other: str, a: Wording, b: Wording) -> bool:

@@ -143,7 +143,9 @@ def _fits(current: float, unit: int) -> bool:
 
 def _ordinal(words: Sequence[Word], at: int) -> Figure | None:
     before = words[at - 1].fold if at else ""
-    if words[at].fold == "second" and (words[at - 1].kind == "number" or before in {"per", "a", "each", "every", "one"}):
+    if words[at].fold == "second" and (
+        words[at - 1].kind == "number" or before in {"per", "a", "each", "every", "one"}
+    ):
         return None
     if words[at].fold == "first" and (not at or _next(words, at) in {"", "of", "and"}):
         return None
@@ -156,7 +158,17 @@ def _counted(words: Sequence[Word], at: int) -> bool:
     after = _next(words, at)
     if not after:
         return before in {"for", "a", "to", "at", "of"}
-    return before not in NOT_COUNTED and after not in {"of", "is", "can", "should", "that", "who", "to", "in", "for"}
+    return before not in NOT_COUNTED and after not in {
+        "of",
+        "is",
+        "can",
+        "should",
+        "that",
+        "who",
+        "to",
+        "in",
+        "for",
+    }
 
 
 def _halves(words: Sequence[Word], at: int) -> bool:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from service.cache.wording.contrast import contrast
 from service.cache.wording.words import Wording, stem
 
+
 class Place(NamedTuple):
     """A word's group, and which of its members it is: synonyms have the same."""
 

@@ -116,7 +116,9 @@ UNITS: dict[str, Unit] = {
     **dict.fromkeys(("fahrenheit", "f"), Unit("fahrenheit", frozenset({"warmth"}), 5 / 9, 32)),
     "kelvin": Unit("kelvin", frozenset({"warmth"}), 1, 273.15),
 }
-WITH_NUMBER_ONLY = frozenset({"c", "f", "g", "l", "h", "m", "mi", "min", "rs", "cent", "day", "days", "%", "$", "second"})
+WITH_NUMBER_ONLY = frozenset(
+    {"c", "f", "g", "l", "h", "m", "mi", "min", "rs", "cent", "day", "days", "%", "$", "second"}
+)
 """Words that are units only behind a number, or say too little without one."""
 
 MONEY_SIGNS = frozenset({"$", "€", "£", "¥", "₹", "usd", "eur", "gbp"})
@@ -151,12 +153,16 @@ def _measure(text: Wording, figure: Figure) -> Measure:
 @once
 def lone_units(text: Wording) -> frozenset[Unit]:
     """Units named without a number: "in miles", "how many hours"."""
-    named = {UNITS[word.fold] for word in text.words if word.fold in UNITS and word.fold not in WITH_NUMBER_ONLY}
+    named = {
+        UNITS[word.fold] for word in text.words if word.fold in UNITS and word.fold not in WITH_NUMBER_ONLY
+    }
     return frozenset(named - {one.unit for one in measures(text)})
 
 
 def left(a: Wording, b: Wording) -> tuple[list[Measure], list[Measure]]:
     """The measures of each that the other doesn't say."""
+    if b.text < a.text:  # so that the order of the texts doesn't matter
+        return left(b, a)[::-1]
     mine, yours = list(measures(a)), list(measures(b))
     for one in measures(a):
         other = next((other for other in yours if equal(one, other)), None)
@@ -187,4 +193,6 @@ def same_value(a: float | str, b: float | str) -> bool:
 
 def alike(a: Unit, b: Unit) -> bool:
     """Whether both may be meant by the same word: $ is anyone's dollar."""
-    return a.name == b.name or ({a.name, b.name} & {"dollar"} != set() and {a.name, b.name} <= {"dollar", "usd", "cad", "aud"})
+    return a.name == b.name or (
+        {a.name, b.name} & {"dollar"} != set() and {a.name, b.name} <= {"dollar", "usd", "cad", "aud"}
+    )

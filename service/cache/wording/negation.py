@@ -1,7 +1,6 @@
 """The same said of what is and of what is not."""
 
-
-from service.cache.wording.contrast import STOP, Contrast, contrast
+from service.cache.wording.contrast import Contrast, contrast
 from service.cache.wording.words import Word, Wording, once, stem
 
 NOT = frozenset("not never without nobody nothing neither nor no none nowhere hardly non".split())
@@ -18,8 +17,12 @@ LIKE_NOT = frozenset(
 AUXILIARIES = frozenset("is are was were do does did can could will would should has have had am".split())
 PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de")
 SOFT_BEFORE = frozenset("why whether or if".split())
-SOFT_AFTER = frozenset("only just sure wait sorry actually rather longer later idea matter doubt really i sooner least".split())
-NO_BEHIND = frozenset("is are was were there have has had having with got get takes take by at in of for than".split())
+SOFT_AFTER = frozenset(
+    "only just sure wait sorry actually rather longer later idea matter doubt really i sooner least".split()
+)
+NO_BEHIND = frozenset(
+    "is are was were there have has had having with got get takes take by at in of for than".split()
+)
 """Words behind which "no" denies; elsewhere it may answer, or repair what was said."""
 
 ASKING = frozenset("who what when where why how which or rather the make wait".split())
@@ -58,7 +61,9 @@ def _prefixed(difference: Contrast) -> list[tuple[str, str]]:
         for mine, yours in pairs
         for word in mine
         for prefix in PREFIXES
-        if word.startswith(prefix) and len(word) - len(prefix) >= LEAST_BASE and word.removeprefix(prefix) in yours
+        if word.startswith(prefix)
+        and len(word) - len(prefix) >= LEAST_BASE
+        and word.removeprefix(prefix) in yours
     ]
 
 
@@ -67,7 +72,9 @@ def denials(text: Wording) -> int | None:
     """How often a text denies; None: nobody can say."""
     count = 0
     for at, word in enumerate(text.words):
-        if word.fold in NOT and not (word.fold == "no" and at in {0, len(text.words) - 1}):  # an answer, or a tag
+        if word.fold in NOT and not (
+            word.fold == "no" and at in {0, len(text.words) - 1}
+        ):  # an answer, or a tag
             if _soft(text.words, at):
                 return None
             count += 1
@@ -78,7 +85,11 @@ def _soft(words: tuple[Word, ...], at: int) -> bool:
     """Whether a "not" here needn't deny: "isn't there a way", "why not", "whether or not", "I don't know how"."""
     before = words[at - 1].fold if at else ""
     after = words[at + 1].fold if at + 1 < len(words) else ""
-    if before in SOFT_BEFORE or after in SOFT_AFTER or (after in KNOWING and before in {"do", "did", "could", "can"}):
+    if (
+        before in SOFT_BEFORE
+        or after in SOFT_AFTER
+        or (after in KNOWING and before in {"do", "did", "could", "can"})
+    ):
         return True
     if words[at].fold == "no" and (before not in NO_BEHIND or after in ASKING) and after != "one":
         return True

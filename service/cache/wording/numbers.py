@@ -15,6 +15,8 @@ _SPELT = frozenset(map(stem, SPELT))
 
 def agree(a: Wording, b: Wording) -> bool:
     """Whether no number of one stands for another number of the other."""
+    if a.tail != b.tail:
+        return False
     if not (measures(a) and measures(b)):
         return True
     mine, yours = left(a, b)

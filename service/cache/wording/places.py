@@ -57,7 +57,11 @@ def places(text: Wording) -> tuple[Place, ...]:
         fold = "usa" if _states(text, at) else word.fold
         if at < end or fold not in names:
             continue
-        options = [(name, numbers) for name, numbers in names[fold].items() if tuple(folds[at + 1 : at + len(name)]) == name[1:]]
+        options = [
+            (name, numbers)
+            for name, numbers in names[fold].items()
+            if tuple(folds[at + 1 : at + len(name)]) == name[1:]
+        ]
         if options:
             longest, numbers = max(options, key=lambda option: len(option[0]))
             end = at + len(longest)

@@ -16,7 +16,9 @@ def _around(text: Wording, pivot: str) -> tuple[frozenset[str], frozenset[str]]:
     return before - after - _LITTLE, after - before - _LITTLE
 
 
-_LITTLE = frozenset(map(stem, "a an the is are was were do does did of to in it and or i my has have be been".split()))
+_LITTLE = frozenset(
+    map(stem, "a an the is are was were do does did of to in it and or i my has have be been".split())
+)
 
 
 @once
@@ -26,7 +28,9 @@ def ways(text: Wording) -> tuple[tuple[str, str], ...]:
     found = []
     for at, stem in enumerate(stems[:-1]):
         if stem == "from":
-            to = next((place for place in range(at + 2, min(at + 6, len(stems) - 1)) if stems[place] == "to"), None)
+            to = next(
+                (place for place in range(at + 2, min(at + 6, len(stems) - 1)) if stems[place] == "to"), None
+            )
             if to is not None:
                 found.append((_first(stems, at + 1), _first(stems, to + 1)))
     return tuple(found)
@@ -56,8 +60,13 @@ def agree(a: Wording, b: Wording) -> bool:
 
 def _led_back(a: Wording, b: Wording) -> bool:
     """From A to B | from B to A."""
-    mine, yours = {*ways(a), *(_to_from(a) if not ways(a) else ())}, {*ways(b), *(_to_from(b) if not ways(b) else ())}
-    return any(start != end and (end, start) in yours and (start, end) not in yours for start, end in mine)
+    mine, yours = (
+        {*ways(a), *(_to_from(a) if not ways(a) else ())},
+        {*ways(b), *(_to_from(b) if not ways(b) else ())},
+    )
+    return any(
+        start != end and (end, start) in yours - mine and (start, end) not in yours for start, end in mine
+    )
 
 
 def _compared_back(a: Wording, b: Wording) -> bool:
@@ -81,7 +90,11 @@ def _done_back(a: Wording, b: Wording) -> bool:
         return False
     folds = [word.fold for word in b.words]
     at = folds.index("by")
-    if not folds[at - 1].endswith(("ed", "en", "n")) or not a.stems & {"do", "does", "did"} or not b.stems & _BEING:
+    if (
+        not folds[at - 1].endswith(("ed", "en", "n"))
+        or not a.stems & {"do", "does", "did"}
+        or not b.stems & _BEING
+    ):
         return False
     mine, yours = ([word.stem for word in text.words if word.stem not in _LITTLE] for text in (a, b))
     yours.remove("by")

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -16,7 +17,9 @@ CHUNK = re.compile(
     r"|[$€£¥₹%°]"
 )
 PLAIN_NUMBER = re.compile(r"[-−]?\d+(?:\.\d+)?|[-−]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-MARKED_NUMBER = re.compile(r"\d{1,2}:\d\d(?::\d\d)?|\d+[/⁄]\d+|\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d+(?:\.\d+){2,}")
+MARKED_NUMBER = re.compile(
+    r"\d{1,2}:\d\d(?::\d\d)?|\d+[/⁄]\d+|\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d+(?:\.\d+){2,}"
+)
 SUFFIXED = re.compile(r"([-−]?\d+(?:\.\d+)?)([a-zµ]+)", re.IGNORECASE)
 VERSION = re.compile(r"v(\d+(?:\.\d+)*)", re.IGNORECASE)
 SUFFIXES = frozenset(
@@ -24,7 +27,15 @@ SUFFIXES = frozenset(
     "ms kwh kw w v mph kmh kph c f usd eur gbp inr jpy chf cad aud wk wks yr yrs d mo".split()
 )
 DOMAINS = frozenset("com org net io de dev ai co edu gov uk fr es it eu us app info".split())
-SPELT_OTHERWISE = {"wwi": "ww1", "wwii": "ww2", "grey": "gray", "tonite": "tonight", "thru": "through"}
+SPELT_OTHERWISE = {
+    "wwi": "ww1",
+    "wwii": "ww2",
+    "tv": "television",
+    "dr": "doctor",
+    "grey": "gray",
+    "tonite": "tonight",
+    "thru": "through",
+}
 NEGATED = {"can't": "can", "won't": "will", "shan't": "shall", "ain't": "is", "cannot": "can"}
 BARE = {
     word.replace("'", ""): word
@@ -35,6 +46,12 @@ BARE = {
 }
 BARE["w/o"] = "without"
 
+
+LONG = 40
+"""Characters of a chunk that is no word of a language; such are not remembered."""
+
+LONGEST = 400
+"""Words that are compared; of those behind them, numbers, codes and addresses must be the same."""
 
 REPAIRS = frozenset("um uh er erm wait sorry oops scratch".split())
 """Words of speech that takes back what was just said."""
@@ -52,19 +69,23 @@ class Word(NamedTuple):
 class Wording:
     """A text as words, and what was read from them so far."""
 
-    __slots__ = ("cased", "known", "repaired", "stems", "words")
+    __slots__ = ("cased", "counts", "known", "repaired", "stems", "tail", "text", "words")
 
     def __init__(self, text: str) -> None:
         chunks = CHUNK.findall(unicodedata.normalize("NFKC", text))
-        self.words = tuple(word for chunk in chunks for word in _words(chunk))
+        words = tuple(word for chunk in chunks for word in (_words if len(chunk) < LONG else _read)(chunk))
+        self.text = text
+        self.words = words[:LONGEST]
+        self.tail = sorted(word.fold for word in words[LONGEST:] if word.kind != "word")
         self.stems = frozenset(word.stem for word in self.words)
+        self.counts = Counter(word.stem for word in self.words) if len(self.stems) < len(self.words) else None
         written = [word.raw for word in self.words if word.kind == "word"]
         self.cased = any(raw.islower() for raw in written)  # a text in capitals says nothing by them
         self.repaired = not REPAIRS.isdisjoint(word.fold for word in self.words)
         self.known: dict[Callable[..., object], Any] = {}
 
 
-@lru_cache(256)
+@lru_cache(64)
 def wording(text: str) -> Wording:
     """The words of a text; a question is held against several candidates."""
     return Wording(text)
@@ -77,15 +98,14 @@ def once(read: Callable[[Wording], T]) -> Callable[[Wording], T]:
         found = text.known.get(read)
         if found is None:
             found = text.known[read] = read(text)
-        return found  # type: ignore[no-any-return] # what `read` returned
+        return found
 
     return known
 
 
-@lru_cache(16384)
 def stem(word: str) -> str:
     """A word without its ending, crudely: only ever compared with another stem."""
-    if len(word) <= 3 or not word.isascii():  # noqa: PLR2004 - nothing to cut
+    if not 3 < len(word) < LONG or not word.isascii():  # noqa: PLR2004 - nothing to cut
         return word
     for ending, put, least in (
         ("ies", "y", 5),
@@ -104,9 +124,11 @@ def stem(word: str) -> str:
     return word.removesuffix("e") if len(word) > 3 else word  # noqa: PLR2004
 
 
-@lru_cache(16384)
-def _words(chunk: str) -> tuple[Word, ...]:
+def _read(chunk: str) -> tuple[Word, ...]:
     return tuple(Word(raw, fold, stem(fold), kind) for raw, fold, kind in _folded(chunk))
+
+
+_words = lru_cache(16384)(_read)
 
 
 def _folded(chunk: str) -> list[tuple[str, str, Kind]]:
@@ -166,13 +188,15 @@ def _decade(chunk: str) -> bool:
 
 
 def _contracted(chunk: str) -> list[str]:
+    if chunk.casefold() == "o'clock":
+        return ["oclock"]
     head, _, tail = chunk.rpartition("'")
     folded = tail.casefold()
     if folded == "t" and head[-1:].casefold() == "n":
         return [*_parts(head[:-1]), "not"] if len(head) > 1 else [head]
     if folded in {"s", "re", "ve", "ll", "d", "m"}:
-        return _parts(head) if head else []
-    return [*(_parts(head) if head else []), *(_parts(tail) if tail else [])]
+        return [word for part in head.split("'") if part for word in _parts(part)]
+    return [word for part in chunk.split("'") if part for word in _parts(part)]
 
 
 def _compound(chunk: str) -> list[str]:
