@@ -1,6 +1,6 @@
-"""WordNet's opposites and places for the guards: `python -m bench.verifier.lists` writes the lists that are shipped.
+"""WordNet's opposites and places for the guards: `python -m bench.verifier.lists` writes the shipped lists.
 
-Opposites: pairs of single words, both of them used in WordNet's tagged texts, in their two most frequent meanings.
+Opposites: pairs of single words, both used in WordNet's tagged texts, in their two most frequent meanings.
 Places: the names of each, without those that are another word in lower case.
 """
 

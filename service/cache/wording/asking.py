@@ -12,7 +12,8 @@ WHAT = {
 }
 HOW = {
     "much": "amount", "many": "amount", "often": "often", "frequently": "often", "long": "long", "far": "far",
-    "old": "old", "come": "why", "tall": "tall", "fast": "fast", "soon": "when", "expensive": "amount", "big": "big",
+    "old": "old", "come": "why", "tall": "tall", "fast": "fast", "soon": "when",
+    "expensive": "amount", "big": "big",
 }  # fmt: skip
 EXCLUSIVE = frozenset(
     frozenset(pair.split())
@@ -20,16 +21,16 @@ EXCLUSIVE = frozenset(
             "when where", "when who", "when why", "when amount", "when often", "when far", "when old",
             "where who", "where why", "where amount", "where often", "where long", "where old",
             "who why", "who amount", "who often", "who long", "who far",
-            "why amount", "why often", "why long", "why far", "why old", "amount often", "often long", "often far",
-            "often old", "far old", "amount old", "amount far",
+            "why amount", "why often", "why long", "why far", "why old", "amount often", "often long",
+            "often far", "often old", "far old", "amount old", "amount far",
     )
 )  # fmt: skip
 AUXILIARIES = frozenset(
     "is are was were do does did can could will would should has have had am to might may".split()
 )
 LEADS = frozenset(
-    "tell me know explain say and so in at on by from since for until of about to please hi hello show find out "
-    "wonder wondering asking".split()
+    "tell me know explain say and so in at on by from since for until of about to please hi hello show "
+    "find out wonder wondering asking".split()
 )
 FAR = 4
 """Where the asking word stands at the latest, in words before it."""

@@ -10,11 +10,16 @@ DIGITS = {"one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six":
 STOP = frozenset(
     stem(word)
     for word in (
-        "a an the this that these those of in on at for to by with from as and or so then just there here is are "
-        "was were be been being am do does did done doing has have had having can could will would shall should "
-        "may might must i you he she it we they me my mine your our us please tell let get got go going want need "
-        "like know help show give find explain what when where who whom whose which why how if also any some very "
-        "really actually hi hello hey thanks thank about into out up im ok okay way ways it's s t its than but "
+        "a an the this that these those of in on at for to by with from as and or so then just there here "
+        "is are "
+        "was were be been being am do does did done doing has have had having can could will would shall "
+        "should "
+        "may might must i you he she it we they me my mine your our us please tell let get got go going "
+        "want need "
+        "like know help show give find explain what when where who whom whose which why how if also any "
+        "some very "
+        "really actually hi hello hey thanks thank about into out up im ok okay way ways it's s t its than "
+        "but "
         "make made use used using possible"
     ).split()
 )

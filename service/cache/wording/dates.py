@@ -20,7 +20,8 @@ MONTHS = {
 WEEKDAYS = {
     name: value
     for value, names in enumerate(
-        "monday mon mondays|tuesday tue tues tuesdays|wednesday wed wednesdays|thursday thu thur thurs thursdays|"
+        "monday mon mondays|tuesday tue tues tuesdays|wednesday wed wednesdays|thursday thu thur thurs "
+        "thursdays|"
         "friday fri fridays|saturday sat saturdays|sunday sun sundays".split("|")
     )
     for name in names.split()
@@ -32,6 +33,7 @@ PARTS = {
 }  # fmt: skip
 SEASONS = {"spring": 1, "summer": 2, "autumn": 3, "fall": 3, "winter": 4}
 QUARTERS = {"q1": 1, "q2": 2, "q3": 3, "q4": 4}
+NAMED = {"month": MONTHS, "weekday": WEEKDAYS, "day": DAYS, "part": PARTS, "season": SEASONS}
 DOUBTFUL = frozenset("may march mar mon sat sun wed fri jan dec".split())
 """Names of dates only beside a number, or where they are written with a capital inside a cased text."""
 
@@ -78,7 +80,7 @@ def agree(a: Wording, b: Wording) -> bool:
 
 
 def _added(a: Wording, b: Wording, said: Dates | None) -> bool:
-    """Whether a date stands in one text only that is not what "now" means anyway, and else they say the same."""
+    """Whether only one text has a date, of another time than now, and else they say the same."""
     if said is None or a.repaired or b.repaired:
         return False
     difference = contrast(a, b)
@@ -117,31 +119,24 @@ def dates(text: Wording) -> Dates | None:
 
 def _named(text: Wording, at: int, word: Word) -> Iterator[tuple[str, int]]:
     fold = word.fold
-    if word.kind == "word":
-        if fold in MONTHS and _certain(text, at):
-            yield "month", MONTHS[fold]
-        if fold in WEEKDAYS and _certain(text, at):
-            yield "weekday", WEEKDAYS[fold]
-        if fold in DAYS:
-            yield "day", DAYS[fold]
-        if fold in PARTS:
-            yield "part", PARTS[fold]
-        if fold in SEASONS:
-            yield "season", SEASONS[fold]
+    if word.kind == "number":
+        yield from _year(text, at)
+    elif word.kind == "code":
+        decade = DECADE.fullmatch(fold)
+        if decade:
+            yield "decade", int(decade.group(2))
+        if fold in QUARTERS:
+            yield "quarter", QUARTERS[fold]
+    else:
+        for kind, names in NAMED.items():
+            if fold in names and _certain(text, at):
+                yield kind, names[fold]
         if (
             fold in ORDINALS
             and at + 1 < len(text.words)
             and text.words[at + 1].fold in {"quarter", "century"}
         ):
             yield text.words[at + 1].fold, ORDINALS[fold]
-    elif fold in QUARTERS:
-        yield "quarter", QUARTERS[fold]
-    elif word.kind == "number":
-        yield from _year(text, at)
-    elif word.kind == "code":
-        decade = DECADE.fullmatch(fold)
-        if decade:
-            yield "decade", int(decade.group(2))
 
 
 def _certain(text: Wording, at: int) -> bool:
@@ -159,7 +154,13 @@ def _year(text: Wording, at: int) -> Iterator[tuple[str, int]]:
     raw, words = text.words[at].raw, text.words
     if len(raw) == 4 and raw.isdecimal() and int(raw) in YEARS:  # noqa: PLR2004 - a year's digits
         before = words[at - 1].fold if at else ""
-        if before in NEAR_YEAR or before in MONTHS or before in SEASONS or at + 1 == len(words) or (words[at - 1].kind == "number" and at > 1):
+        if (
+            before in NEAR_YEAR
+            or before in MONTHS
+            or before in SEASONS
+            or at + 1 == len(words)
+            or (words[at - 1].kind == "number" and at > 1)
+        ):
             yield "year", int(raw)
     if raw.isdecimal() and at + 2 < len(words) and words[at + 1].fold in {"st", "nd", "rd", "th"}:
         unit = words[at + 2].fold

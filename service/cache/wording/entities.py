@@ -7,10 +7,13 @@ from service.cache.wording.contrast import STOP, contrast
 from service.cache.wording.dates import DAYS, MONTHS, WEEKDAYS
 from service.cache.wording.figures import SPELT
 from service.cache.wording.places import exchanged
-from service.cache.wording.words import Word, Wording, once
+from service.cache.wording.words import LONG, Word, Wording, once
 
 TWO_MEANINGS = frozenset("us it who aids polish turkey china".split())
 """Words that are another word with capitals."""
+
+SHOUTED = 4
+"""Letters up to which such a word is written all in capitals."""
 
 FOLDED_APART = frozenset(
     map(
@@ -28,8 +31,11 @@ MOST_OTHER = 1
 BEGINNING = 4
 """Letters by which two names may be forms of one."""
 
-TYPO = 0.34
-"""How much of a name may be misspelt: edits by letters."""
+TYPED = 4
+"""Letters from which a typo is told from another name."""
+
+TYPO = 6
+"""Letters per edit of a typo; one edit is always allowed."""
 
 
 def agree(a: Wording, b: Wording) -> bool:
@@ -82,12 +88,11 @@ def names(text: Wording) -> tuple[Word, ...]:
     return tuple(
         word
         for at, word in enumerate(text.words)
-        if word.kind in {"code", "address"}
-        or (text.cased and word.kind == "word" and _capital(text, at, word))
+        if word.kind in {"code", "address"} or (text.cased and word.kind == "word" and _capital(at, word))
     )
 
 
-def _capital(text: Wording, at: int, word: Word) -> bool:
+def _capital(at: int, word: Word) -> bool:
     if word.fold in NO_NAMES or word.stem in STOP or not word.raw[0].isupper() or len(word.raw) == 1:
         return False
     return at > 0 or word.raw.isupper() or word.raw[1:] != word.fold[1:]
@@ -108,12 +113,12 @@ def _misspelt(a: str, b: str) -> bool:
     """Whether two names differ by a typo: long enough, nearly the same letters, the same first one."""
     if a == b:
         return True
-    if min(len(a), len(b)) < 4 or abs(len(a) - len(b)) > 2 or a[0] != b[0]:
+    shorter = min(len(a), len(b))
+    if not TYPED <= shorter < LONG or abs(len(a) - len(b)) > 1 + shorter // TYPO or a[0] != b[0]:
         return False
     if any(char.isdigit() for char in a + b):
         return False
-    edits = _edits(a, b)
-    return edits <= max(1, int(TYPO * min(len(a), len(b)) / 2))
+    return _edits(a, b) <= max(1, shorter // TYPO)
 
 
 def _edits(a: str, b: str) -> int:
@@ -146,7 +151,8 @@ def _sentence(text: Wording) -> bool:
 def _cases(text: Wording, fold: str) -> bool:
     """Whether a word is a name here; at the beginning only all capitals say so."""
     return any(
-        word.fold == fold and (word.raw.isupper() if len(fold) < 5 else at > 0 and word.raw[0].isupper())
+        word.fold == fold
+        and (word.raw.isupper() if len(fold) <= SHOUTED else at > 0 and word.raw[0].isupper())
         for at, word in enumerate(text.words)
     )
 

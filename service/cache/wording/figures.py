@@ -8,7 +8,8 @@ from service.cache.wording.words import Word, Wording, once
 UNITS = {
     name: value
     for value, name in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
+        "sixteen "
         "seventeen eighteen nineteen".split()
     )
 }
@@ -29,7 +30,8 @@ OTHERS = {"dozen": 12, "half": 0.5, "twice": 2, "thrice": 3, "couple": 2}
 ORDINALS = {
     name: value
     for value, name in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth "
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth "
+        "fourteenth "
         "fifteenth sixteenth seventeenth eighteenth nineteenth twentieth".split(),
         start=1,
     )
@@ -39,7 +41,8 @@ ROMANS = {
     for value, roman in enumerate("II III IV V VI VII VIII IX X XI XII XIII XIV XV XVI".split(), start=2)
 }
 NOT_COUNTED = frozenset(
-    "which the this that no any every each another other good new right only some first next last wrong".split()
+    "which the this that no any every each another other good new right only some first next last wrong "
+    "with".split()
 )
 SPELT = frozenset({*UNITS, *TENS, *SCALES, *OTHERS, *ORDINALS, *(roman.casefold() for roman in ROMANS)})
 EXACT_DIGITS = 15
@@ -72,7 +75,7 @@ def figures(text: Wording) -> tuple[Figure, ...]:
     return tuple(found)
 
 
-def _figure(words: Sequence[Word], at: int) -> Figure | None:
+def _figure(words: Sequence[Word], at: int) -> Figure | None:  # noqa: PLR0911 - one return per shape
     word = words[at]
     if word.kind == "number":
         return _digits(words, at)
@@ -85,9 +88,7 @@ def _figure(words: Sequence[Word], at: int) -> Figure | None:
         return Figure(OTHERS[fold], at, at + 1)
     if fold == "couple" and _next(words, at) == "of":
         return Figure(2, at, at + 2)
-    if word.raw in ROMANS and at and words[at - 1].raw[:1].isupper() and words[at - 1].raw != "I":
-        if len(word.raw) == 1 and word.raw in "VX":
-            return None
+    if word.raw in ROMANS and at and words[at - 1].raw[:1].isupper() and word.raw not in {"V", "X"}:
         return Figure(ROMANS[word.raw], at, at + 1)
     return None
 

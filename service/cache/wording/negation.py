@@ -7,7 +7,8 @@ NOT = frozenset("not never without nobody nothing neither nor no none nowhere ha
 LIKE_NOT = frozenset(
     stem(word)
     for word in (
-        "unable fail fails failed failing failure trouble problem problems issue issues error errors refuse broken "
+        "unable fail fails failed failing failure trouble problem problems issue issues error errors "
+        "refuse broken "
         "stop stuck lack deny denied avoid prevent reject declined wrong difficulty stopped missing free "
         "instead except rather only false"
     ).split()
@@ -82,7 +83,7 @@ def denials(text: Wording) -> int | None:
 
 
 def _soft(words: tuple[Word, ...], at: int) -> bool:
-    """Whether a "not" here needn't deny: "isn't there a way", "why not", "whether or not", "I don't know how"."""
+    """Whether a "not" here needn't deny: "isn't there a way", "why not", "I don't know how"."""
     before = words[at - 1].fold if at else ""
     after = words[at + 1].fold if at + 1 < len(words) else ""
     if (

@@ -26,8 +26,8 @@ def ways(text: Wording) -> tuple[tuple[str, str], ...]:
     """From where to where, by the first word of each."""
     stems = [word.stem for word in text.words]
     found = []
-    for at, stem in enumerate(stems[:-1]):
-        if stem == "from":
+    for at, one in enumerate(stems[:-1]):
+        if one == "from":
             to = next(
                 (place for place in range(at + 2, min(at + 6, len(stems) - 1)) if stems[place] == "to"), None
             )
@@ -45,8 +45,8 @@ def _to_from(text: Wording) -> tuple[tuple[str, str], ...]:
     """To where from where: the other order."""
     stems = [word.stem for word in text.words]
     found = []
-    for at, stem in enumerate(stems[:-1]):
-        if stem == "from":
+    for at, one in enumerate(stems[:-1]):
+        if one == "from":
             to = next((place for place in range(at - 2, max(at - 6, -1), -1) if stems[place] == "to"), None)
             if to is not None:
                 found.append((_first(stems, at + 1), _first(stems, to + 1)))

@@ -23,7 +23,8 @@ MARKED_NUMBER = re.compile(
 SUFFIXED = re.compile(r"([-−]?\d+(?:\.\d+)?)([a-zµ]+)", re.IGNORECASE)
 VERSION = re.compile(r"v(\d+(?:\.\d+)*)", re.IGNORECASE)
 SUFFIXES = frozenset(
-    "am pm st nd rd th s k m b bn mb gb tb kb km cm mm kg mg g l ml lb lbs oz mi ft h hr hrs min mins sec secs "
+    "am pm st nd rd th s k m b bn mb gb tb kb km cm mm kg mg g l ml lb lbs oz mi ft h hr hrs min mins sec "
+    "secs "
     "ms kwh kw w v mph kmh kph c f usd eur gbp inr jpy chf cad aud wk wks yr yrs d mo".split()
 )
 DOMAINS = frozenset("com org net io de dev ai co edu gov uk fr es it eu us app info".split())
@@ -40,7 +41,8 @@ NEGATED = {"can't": "can", "won't": "will", "shan't": "shall", "ain't": "is", "c
 BARE = {
     word.replace("'", ""): word
     for word in (
-        "can't won't don't doesn't didn't isn't aren't wasn't weren't couldn't shouldn't wouldn't hasn't haven't "
+        "can't won't don't doesn't didn't isn't aren't wasn't weren't couldn't shouldn't wouldn't hasn't "
+        "haven't "
         "hadn't what's who's where's how's when's that's it's i'm i've you're they're"
     ).split()
 }
@@ -152,7 +154,7 @@ def _kind(raw: str) -> Kind:
     return "code" if any(char.isdigit() for char in raw) or raw[-1] in "+#" else "word"
 
 
-def _parts(chunk: str) -> list[str]:  # noqa: PLR0911 - one return per shape
+def _parts(chunk: str) -> list[str]:  # noqa: C901, PLR0911 - one return per shape
     """A chunk between spaces as words: contractions, compounds, suffixed numbers."""
     lower = chunk.casefold().replace("’", "'")
     if lower in BARE:
