@@ -6,7 +6,7 @@ from service.cache.wording import roles
 from service.cache.wording.contrast import STOP, contrast
 from service.cache.wording.dates import DAYS, MONTHS, WEEKDAYS
 from service.cache.wording.figures import SPELT
-from service.cache.wording.places import exchanged
+from service.cache.wording.places import exchanged, shared
 from service.cache.wording.words import LONG, Word, Wording, once
 
 TWO_MEANINGS = frozenset("us it who aids polish turkey china".split())
@@ -69,7 +69,10 @@ def _same_names(a: Wording, b: Wording) -> bool:
         name for name in mine if name.stem in difference.only_a
     ]  # not what abbreviates words of the other
     yours = [name for name in yours if name.stem in difference.only_b]
-    if not (mine and yours) or _short(mine, b) or _short(yours, a):
+    both = shared(a, b)
+    if not ({name.stem for name in mine} - both and {name.stem for name in yours} - both):
+        return True
+    if _short(mine, b) or _short(yours, a):
         return True
     besides = {word.stem for word in (*mine, *yours)}
     return difference.rest(*besides) > MOST_OTHER or difference.shared == 0
@@ -166,7 +169,10 @@ def _same_letters(a: Wording, b: Wording) -> bool:
     flat: dict[str, list[str]] = {}
     for word in only_b:
         flat.setdefault(_flat(word), []).append(word)
-    return not any(_apart(one, other, a, b) for one in only_a for other in flat.get(_flat(one), ()))
+    pairs = [(one, other) for one in only_a for other in flat.get(_flat(one), ())]
+    return len(pairs) > 1 or not any(
+        _apart(one, other, a, b) for one, other in pairs
+    )  # several: no accents typed
 
 
 def _apart(one: str, other: str, a: Wording, b: Wording) -> bool:

@@ -188,7 +188,7 @@ def same_value(a: float | str, b: float | str) -> bool:
     """Equal numbers, also where one is an id in digits."""
     if isinstance(a, str) or isinstance(b, str):
         return str(a).lstrip("0") == str(b).lstrip("0")
-    return abs(a - b) <= 1e-9 * max(abs(a), abs(b))
+    return abs(a - b) <= 1e-12 * max(abs(a), abs(b))
 
 
 def alike(a: Unit, b: Unit) -> bool:

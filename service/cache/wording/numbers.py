@@ -27,7 +27,8 @@ def agree(a: Wording, b: Wording) -> bool:
             yours.remove(other)
     if mine and yours:
         difference = contrast(a, b)
-        return difference.rest(*_SPELT) > max(MOST_OTHER, difference.shared)
+        digits = {one for one in difference.only_a | difference.only_b if one[0].isdecimal()}
+        return difference.rest(*_SPELT, *digits) > max(MOST_OTHER, difference.shared)
     return _same_counts(measures(a), measures(b))
 
 

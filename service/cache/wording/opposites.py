@@ -84,6 +84,7 @@ east|west
 eastern|western
 up|down
 hot|cold
+hotter/warmer|colder/cooler
 advantage/pro/benefit/strength|disadvantage/con/drawback/weakness
 start/begin|stop/end/finish
 mount|unmount

@@ -88,6 +88,13 @@ def exchanged(a: Wording, b: Wording) -> frozenset[str] | None:
     return frozenset().union(*(place.words for place in (*only_a, *only_b)))
 
 
+def shared(a: Wording, b: Wording) -> frozenset[str]:
+    """The stems of places that both name, by whatever name."""
+    mine, yours = places(a), places(b)
+    both = [place.words | other.words for place in mine for other in yours if place.meanings & other.meanings]
+    return frozenset().union(*both)
+
+
 def _only(mine: tuple[Place, ...], yours: tuple[Place, ...], text: Wording) -> list[Place]:
     return [
         place

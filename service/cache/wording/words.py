@@ -21,6 +21,9 @@ MARKED_NUMBER = re.compile(
     r"\d{1,2}:\d\d(?::\d\d)?|\d+[/⁄]\d+|\d{1,4}([-/.])\d{1,2}\1\d{1,4}|\d+(?:\.\d+){2,}"
 )
 SUFFIXED = re.compile(r"([-−]?\d+(?:\.\d+)?)([a-zµ]+)", re.IGNORECASE)
+RUN = re.compile(r"\d+|\D+")
+"""Digits among letters of a script that needs no spaces."""
+
 VERSION = re.compile(r"v(\d+(?:\.\d+)*)", re.IGNORECASE)
 SUFFIXES = frozenset(
     "am pm st nd rd th s k m b bn mb gb tb kb km cm mm kg mg g l ml lb lbs oz mi ft h hr hrs min mins sec "
@@ -182,7 +185,7 @@ def _parts(chunk: str) -> list[str]:  # noqa: C901, PLR0911 - one return per sha
     suffixed = SUFFIXED.fullmatch(chunk)
     if suffixed and suffixed.group(2).casefold() in SUFFIXES and not _decade(chunk):
         return [suffixed.group(1), suffixed.group(2)]
-    return [chunk]
+    return [chunk] if chunk.isascii() else RUN.findall(chunk)
 
 
 def _decade(chunk: str) -> bool:
