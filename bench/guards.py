@@ -2,15 +2,14 @@
 
     python bench/guards.py [--data ../shared/data] [--output bench/results/guards.json]
 
-Price: share of the pairs with the same answer (label 1) that a guard rejects. Gain: share of those with another
-answer (label 0). Per set and kind, for each guard alone and all together; pairs kept back from development where
-a set has any, all of its pairs otherwise. Tier C sets are measured, too, where they are there.
+Price: share of the pairs with the same answer (label 1) that a guard rejects. Gain: share of those with
+another answer (label 0). Per set and kind, for each guard alone and all together; pairs kept back from
+development where a kind has any, all of its pairs otherwise. Tier C sets are measured, too, where they are there.
 """
 
 import argparse
 import json
 import platform
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -97,9 +96,9 @@ def table(rows: list[dict[str, object]]) -> None:
         for row in rows:
             percent = row["rejected_percent"]
             if row["label"] == label and isinstance(percent, dict):
-                title = f"{row['set']} {row['kind']}{'' if row['held_back'] else ' *'}"
+                which = f"{row['set']} {row['kind']}{'' if row['held_back'] else ' *'}"
                 figures = " ".join(f"{percent[name]:8.1f}" for name in names)
-                print(f"{title[:45]:46}{row['pairs']:>7} {figures}")
+                print(f"{which[:45]:46}{row['pairs']:>7} {figures}")
         print(
             f"{'mean of the rows above':53} " + " ".join(f"{mean(rows, label, name):8.2f}" for name in names)
         )
@@ -134,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
