@@ -4,7 +4,7 @@
 
 Price: share of the pairs with the same answer (label 1) that a guard rejects. Gain: share of those with
 another answer (label 0). Per set and kind, for each guard alone and all together; pairs kept back from
-development where a kind has any, all of its pairs otherwise. Tier C sets are measured, too, where they are there.
+development where a kind has any, all of its pairs otherwise. Tier C is only measured on, where it is there.
 """
 
 import argparse
