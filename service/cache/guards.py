@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, get_args
 
 from service.cache.canonical import Identity
+from service.cache.wording import asking, dates, entities, negation, numbers, opposites, scope, units
+from service.cache.wording.words import Wording, wording
 from service.model import Candidate, GuardName, Policy, Record
 
 GUARDS = frozenset({"history", *get_args(GuardName)})
@@ -12,10 +14,19 @@ GUARDS = frozenset({"history", *get_args(GuardName)})
 NOT_THERE = frozenset({"gone", "scope", "expired"})
 """The rejections of what is no entry of this scope, or none any more."""
 
-Guard = Callable[[str, str], bool]
-"""(asked, cached) → whether the one may be served for the other."""
+Guard = Callable[[Wording, Wording], bool]
+"""(asked, cached) → whether the one may be served for the other; either way round the same."""
 
-WORDING: Mapping[GuardName, Guard] = {}
+WORDING: Mapping[GuardName, Guard] = {
+    "numbers": numbers.agree,
+    "units": units.agree,
+    "dates": dates.agree,
+    "question": asking.agree,
+    "negation": negation.agree,
+    "scope_words": scope.agree,
+    "antonyms": opposites.agree,
+    "entities": entities.agree,
+}
 """The guards that compare texts, cheapest first."""
 
 
@@ -57,9 +68,10 @@ def compared(record: Record, asked: Asked) -> str:
 def verdicts(asked: str, cached: str, policy: Policy, *, every: bool) -> dict[str, bool]:
     """What the guards that are on say; without `every` the first that rejects is the last asked."""
     said: dict[str, bool] = {}
+    one, other = wording(asked), wording(cached)
     for name, guard in WORDING.items():
         if policy.guarded(name):
-            said[name] = guard(asked, cached)
+            said[name] = guard(one, other)
             if not (said[name] or every):
                 break
     return said

@@ -94,7 +94,8 @@ class Lookup:
             raise StoreUnavailableError(
                 "this agent_type's policy was altered, or another version of semcached set it: PUT it again"
             )
-        return filled(policy, self._default(generation, policy), None if self._verifier is None else self._verifier.cut)
+        cut = None if self._verifier is None else self._verifier.cut
+        return filled(policy, self._default(generation, policy), cut)
 
     def _default(self, generation: Generation | None, policy: Policy) -> float:
         """The threshold where nobody asks for another: stricter where no verifier reads."""

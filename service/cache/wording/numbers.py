@@ -1,0 +1,39 @@
+"""Another number in the place of a number."""
+
+from collections.abc import Sequence
+
+from service.cache.wording.contrast import contrast
+from service.cache.wording.figures import SPELT
+from service.cache.wording.measures import Measure, equal, left, measures, same_value
+from service.cache.wording.words import Wording, stem
+
+MOST_OTHER = 2
+"""How many other content words may differ, where the texts share fewer."""
+
+_SPELT = frozenset(map(stem, SPELT))
+
+
+def agree(a: Wording, b: Wording) -> bool:
+    """Whether no number of one stands for another number of the other."""
+    if a.tail != b.tail:
+        return False
+    if not (measures(a) and measures(b)):
+        return True
+    mine, yours = left(a, b)
+    for one in list(mine):  # the unit guard's
+        other = next((other for other in yours if same_value(one.value, other.value)), None)
+        if other is not None:
+            mine.remove(one)
+            yours.remove(other)
+    if mine and yours:
+        difference = contrast(a, b)
+        digits = {one for one in difference.only_a | difference.only_b if one[0].isdecimal()}
+        return difference.rest(*_SPELT, *digits) > max(MOST_OTHER, difference.shared)
+    return _same_counts(measures(a), measures(b))
+
+
+def _same_counts(a: Sequence[Measure], b: Sequence[Measure]) -> bool:
+    """Whether two things that both count have not exchanged their numbers: "2 adults, 3 children"."""
+    mine, yours = ({stem(one.noun): one for one in some if len(one.noun) > 2} for some in (a, b))  # noqa: PLR2004
+    both = [(mine[noun], yours[noun]) for noun in mine.keys() & yours.keys()]
+    return sum(not equal(one, other) for one, other in both) < 2  # noqa: PLR2004 - an exchange takes two
