@@ -62,7 +62,7 @@ class Head(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """A verifier's last step, fitted to a tenant's own pairs by `semcached calibrate`."""
 
     version: Annotated[str, Meta(description="The weights it was fitted to; for others it isn't used.")]
-    bias: Annotated[float, Meta(ge=-50, le=50)]
+    bias: Annotated[float, Meta(ge=-50, le=50, description="What is added to the logit.")]
     logit: Annotated[float, Meta(ge=0, le=50, description="Weight of the shipped score's logit.")]
     similarity: Annotated[float, Meta(ge=0, le=500, description="Weight of the cosine similarity.")]
 

@@ -15,6 +15,7 @@ from litestar import Litestar
 from litestar.testing import AsyncTestClient
 
 from service.api.auth import Role, create_key, read_keys, revoke_key
+from service.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +58,7 @@ async def test_store_then_hit(client: Http) -> None:
         "entry_id": stored.json()["entry_id"],
         "response": "Settings → Security",
         "similarity": 1.0,
-        "threshold": 0.95,
+        "threshold": Settings().threshold,
         "sources": ["doc:7"],
         "attributes": {"lang": "en"},
         "metadata": {"a": [1, None]},

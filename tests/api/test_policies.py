@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
@@ -15,10 +16,12 @@ from service.app import create_app
 from service.cache import guards
 from service.embedders.local import MiniLM
 from service.settings import Settings
+from service.verifiers.crossencoder import WEIGHTS
 
 pytestmark = pytest.mark.anyio
 
 Http = AsyncTestClient[Litestar]
+THRESHOLD = Settings().threshold
 LOOKUP, STORE, POLICIES = "/v1/cache/lookup", "/v1/cache/store", "/v1/policies"
 ASKED = {"agent_type": "support", "prompt": "How do I reset my password?"}
 REWORDED = ASKED | {"prompt": "How can I reset my password?"}
@@ -27,9 +30,10 @@ GUARDS = [
     "verifier",
 ]
 DEFAULTS = {
-    "threshold": 0.95,
+    "threshold": THRESHOLD,
     "guards": dict.fromkeys(GUARDS, True),
-    "verifier_cut": None,
+    "verifier_cut": msgspec.json.decode(WEIGHTS.with_suffix(".json").read_bytes())["cut"],
+    "verifier_head": None,
     "history": "exact",
 }
 
@@ -57,7 +61,7 @@ async def test_a_policy_is_set_as_a_whole(client: Http) -> None:
     assert await get(client, "support") == DEFAULTS
     assert await put(client, "support", {"threshold": 0.9, "guards": {"units": False}}) == DEFAULTS | {
         "threshold": 0.9,
-        "guards": DEFAULTS["guards"] | {"units": False},  # type: ignore[operator] # it is a dict
+        "guards": DEFAULTS["guards"] | {"units": False},
     }
     second = {"verifier_cut": 0.25, "history": "standalone"}
     assert await put(client, "support", second) == DEFAULTS | second
@@ -80,9 +84,9 @@ async def test_it_is_in_force_with_the_next_lookup(client: Http, monkeypatch: py
     assert (await client.post(LOOKUP, json=ASKED)).json()["tier"] == "exact"
 
     await put(client, "support", {})
-    assert (await client.post(LOOKUP, json=REWORDED)).json()["threshold"] == 0.95
+    assert (await client.post(LOOKUP, json=REWORDED)).json()["threshold"] == THRESHOLD
 
-    monkeypatch.setattr(guards, "WORDING", {"question": lambda asked, cached: asked[:5] == cached[:5]})
+    monkeypatch.setattr(guards, "WORDING", {"question": lambda a, b: a.text[:5] == b.text[:5]})
     miss = (await client.post(LOOKUP, json=REWORDED)).json()
     assert (miss["reason"], miss["rule"]) == ("guard", "question")
     await put(client, "support", {"guards": {"question": False}})
@@ -152,7 +156,7 @@ async def test_agent_types_are_exact_bytes(client: Http, name: str) -> None:
     await put(client, name, {"threshold": 0.5})
     assert (await get(client, name))["threshold"] == 0.5
     for other in (name + " ", name.swapcase() + "x", "a"):
-        assert (await get(client, other))["threshold"] == 0.95
+        assert (await get(client, other))["threshold"] == THRESHOLD
     assert (await client.post(LOOKUP, json=ASKED | {"agent_type": name, "explain": True})).json()["decision"][
         "threshold"
     ] == 0.5
