@@ -10,7 +10,7 @@ from bench.quality.sets import GROUPS
 WIDTH, HEIGHT, COLUMNS = 300, 250, 3
 LEFT, TOP, RIGHT, BOTTOM = 44, 34, 12, 40
 LOWEST = 3.5  # powers of ten shown: 10^-3.5 to 1
-LEGEND = 86
+LEGEND = 72
 COLOURS = {"cosine": "#8a8f98", "guards": "#d98f1f", "verifier": "#2f8f5b", "semcached": "#1f5fbf"}
 PEER_COLOUR = "#b3323a"
 NAMES = {
@@ -70,7 +70,8 @@ def legend(lines: Sequence[str]) -> str:
 
 def panel(at: int, name: str, members: Sequence[Mapping[str, Any]], rates: Sequence[float]) -> str:
     left, top = at % COLUMNS * WIDTH, LEGEND + at // COLUMNS * HEIGHT
-    inside = [*axes(f"{name} ({', '.join(one['set'] for one in members)})")]
+    sets = ", ".join(one["set"] for one in members)
+    inside = [text(LEFT, TOP - 18, name, bold=True), text(LEFT, TOP - 7, sets, size=7), *axes()]
     for decider, colour in COLOURS.items():
         curves = [found["curve"] for one in members if (found := one["deciders"].get(decider))]
         if curves:
@@ -102,8 +103,7 @@ def dots(members: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield text(left - 7, top - 3, ", ".join(names), size=8, anchor="end")
 
 
-def axes(title: str) -> Iterator[str]:
-    yield text(LEFT, TOP - 10, title, bold=True, size=9)
+def axes() -> Iterator[str]:
     for rate, name in TICKS.items():
         yield line(x(rate), y(0), x(rate), y(1))
         yield text(x(rate), HEIGHT - BOTTOM + 14, name, anchor="middle", size=9)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bench.processes import served
 from bench.quality.decide import THRESHOLD, shipped_verifier
-from bench.quality.rates import FALSE_RATES, REPLICATES, SEED, Estimate, share
+from bench.quality.rates import FALSE_RATES, REPLICATES, SEED, Estimate, Share, share
 from bench.quality.sets import PARAMETRIC, TRAINABLE, Absent, Utterance, digest, utterances
 from bench.verifier.sets import Pair, rows
 from service.cache.lookup import VERIFIED
@@ -28,6 +28,7 @@ OUT_OF_SCOPE = "out of scope"
 AGENT_TYPE = "quality"
 STORE_BATCH, LOOKUP_BATCH = 128, 32
 THRESHOLDS = [*np.arange(0.5, 0.9, 0.01).tolist(), *np.arange(0.9, 1.0001, 0.0025).tolist()]
+SHOWN_AT = (0.8, 0.85, 0.9, 0.95, 0.99)
 CUTS = np.arange(0, 1.0001, 0.01).tolist()
 ROUNDING = 2e-6  # of a similarity that went through Redis and JSON
 
@@ -219,14 +220,27 @@ def figures(found: Sequence[Asked]) -> dict[str, Any]:
     }
     return {
         "asked": len(found),
-        "default": {
-            "right_of_answerable": share(right, answerable),
-            "hits_of_all": share(right + wrong, len(found)),
-            "wrong_of_all": share(wrong, len(found)),
-            "wrong_of_hits": share(wrong, right + wrong),
-        },
+        "default": served_shares(right, wrong, answerable, len(found)),
+        "thresholds": {str(at): nearest_alone(found, at) for at in SHOWN_AT},
         "swept": {name: swept(found, *how) for name, how in sweeps.items()} if answerable else {},
     }
+
+
+def served_shares(right: int, wrong: int, answerable: int, asked: int) -> dict[str, Share]:
+    """Of the queries whose answer was there, of all queries, of all hits."""
+    return {
+        "right_of_answerable": share(right, answerable),
+        "hits_of_all": share(right + wrong, asked),
+        "wrong_of_all": share(wrong, asked),
+        "wrong_of_hits": share(wrong, right + wrong),
+    }
+
+
+def nearest_alone(found: Sequence[Asked], threshold: float) -> dict[str, Share]:
+    """What the similarity alone would serve."""
+    outcomes = [by_cosine(one, threshold) for one in found]
+    answerable = sum(one.answerable for one in found)
+    return served_shares(outcomes.count(1), outcomes.count(-1), answerable, len(found))
 
 
 def swept(

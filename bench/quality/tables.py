@@ -96,37 +96,32 @@ def guarded(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield laid_out(lines)
 
 
-def marked(result: Mapping[str, Any]) -> str:
+def marked(result: Mapping[str, Any], part: str = "all") -> str:
     """A star where the verifier may have learned from these rows."""
-    return f"{result['set']}*" if result["trained"] else f"{result['set']}"
+    return f"{result['set']}*" if result["trained"] and part == "all" else f"{result['set']}"
 
 
 def populated(results: Sequence[Mapping[str, Any]]) -> str:
-    """Hits and wrong hits of the populated caches, by default."""
-    head = ["set", "entries", "asked", "threshold/cut", "right/answerable", "wrong/all", "wrong/hits"]
+    """What filled caches serve: by default, and by the similarity alone at some thresholds."""
+    head = ["set, queries", "entries", "asked", "right/answerable", "hits/all", "wrong/all", "wrong/hits"]
     lines = [head]
     for result in results:
         for part, found in result["asked"].items():
-            one = found["default"]
-            lines.append(
-                [
-                    f"{result['set']}, {part}",
-                    str(result["entries"]),
-                    str(found["asked"]),
-                    "default",
-                    shown(one["right_of_answerable"]),
-                    shown(one["wrong_of_all"]),
-                    shown(one["wrong_of_hits"]),
-                ]
-            )
+            name, counts = f"{marked(result, part)}, {part}", [str(result["entries"]), str(found["asked"])]
+            lines.append([name, *counts, *map(shown, found["default"].values())])
+            for threshold, one in found["thresholds"].items():
+                lines.append([f"  cosine {threshold}", "", "", *map(shown, one.values())])
+    return laid_out(lines)
+
+
+def populated_swept(results: Sequence[Mapping[str, Any]]) -> str:
+    """Right answers of those there, while the wrong ones are at most a share of all queries."""
+    lines = [["set, queries", "decider", *(f"at {percent(rate)} % wrong" for rate in FALSE_RATES)]]
+    for result in results:
+        for part, found in result["asked"].items():
             for name, rates in found["swept"].items():
-                for rate, at in rates.items():
-                    lines.append(
-                        [
-                            f"  {name}", "", "", f"{at['cut']:.3f}", shown(at["right"]),
-                            f"<= {percent(float(rate))}", "",
-                        ]
-                    )  # fmt: skip
+                cells = [f"{shown(at['right'])} from {at['cut']:.3f}" for at in rates.values()]
+                lines.append([f"{marked(result, part)}, {part}", name, *cells])
     return laid_out(lines)
 
 
