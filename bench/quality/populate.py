@@ -195,8 +195,9 @@ def check(found: Sequence[Asked]) -> None:
 def measured(name: str, entries: Sequence[Utterance], found: Sequence[Asked]) -> dict[str, Any]:
     """The figures of one set: of all queries, of those whose class no training saw, of those out of scope."""
     scoped = [one for one in found if one.query.intent != OUT_OF_SCOPE]
+    unscoped = [one for one in found if one.query.intent == OUT_OF_SCOPE]
     unseen = [one for one in scoped if held_back(name, one.query)]
-    parts = {"all": scoped, "not trained": unseen, OUT_OF_SCOPE: [one for one in found if one not in scoped]}
+    parts = {"all": scoped, "not trained": unseen, OUT_OF_SCOPE: unscoped}
     return {
         "set": name,
         "entries": len(entries),
