@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 from bench.quality.sets import GROUPS
 
 WIDTH, HEIGHT, COLUMNS = 300, 250, 3
-LEFT, TOP, RIGHT, BOTTOM = 44, 34, 12, 40
+LEFT, TOP, RIGHT, BOTTOM = 44, 34, 18, 40
 LOWEST = 3.5  # powers of ten shown: 10^-3.5 to 1
 LEGEND = 72
 COLOURS = {"cosine": "#8a8f98", "guards": "#d98f1f", "verifier": "#2f8f5b", "semcached": "#1f5fbf"}
@@ -62,7 +62,7 @@ def legend(lines: Sequence[str]) -> str:
         text(
             LEFT + 200,
             60,
-            "a peer by default, on our vectors; any other threshold of its lies on cosine's line",
+            "a peer by default, on our vectors; swept, each draws cosine's line",
         )
     )
     return "".join(found)  # fmt: skip

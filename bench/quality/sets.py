@@ -33,7 +33,7 @@ class Labelled(NamedTuple):
     name: str
     pairs: list[Pair]
     trained: bool
-    texts_trained: int  # pairs of which the training read a text, in another pair
+    texts_trained: int  # pairs of which the training read one text or both, in other pairs
 
 
 class Training(NamedTuple):

@@ -45,10 +45,11 @@ def defaults(results: Sequence[Mapping[str, Any]]) -> str:
     for name in dict.fromkeys(name for result in results for name in result["deciders"]):
         cells = tuple(ones_and_zeros(result["deciders"][name]["default"], name) for result in results)
         columns.setdefault((*cells, name) if name in OURS else cells, []).append(name)
-    lines = [["set", "pairs 1/0", *(" = ".join(names) for names in columns.values())]]
+    lines = [["set", "pairs 1/0", "half read", *(" = ".join(names) for names in columns.values())]]
     for at, result in enumerate(results):
         counts = f"{result['label_1']}/{result['label_0']}"
-        lines.append([marked(result), counts, *(cells[at] for cells in columns)])
+        read = str(result["texts_trained"])
+        lines.append([marked(result), counts, read, *(cells[at] for cells in columns)])
     return laid_out(lines)
 
 
