@@ -19,7 +19,7 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 
 bench: .venv/.dev
-	$(BIN)/python bench/quality.py $(QUALITY_ARGS)
+	$(BIN)/python -m bench.quality $(QUALITY_ARGS)
 
 .venv/.serve: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from redis import Redis
 
 from bench.processes import served
-from bench.quality import utterances
+from bench.quality.sets import utterances
 from service.store.embedded import EmbeddedRedis
 
 AGENT_TYPE = "sizing"
