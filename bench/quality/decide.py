@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,10 @@ from tqdm import tqdm
 from service.cache.guards import WORDING, verdicts
 from service.cache.policy import DEFAULT
 from service.cache.ports import Verifier
+from service.cache.question import EQUAL
 from service.settings import Settings
+from service.verifiers.crossencoder import CrossEncoder
+from service.verifiers.threaded import ThreadedVerifier
 
 THRESHOLD = Settings().threshold
 VERIFIER_BATCH = 64
@@ -21,9 +25,10 @@ Scores = NDArray[np.float64]
 """One per pair, greater is surer; NaN or -inf: served at no threshold."""
 
 
+@cache
 def shipped_verifier() -> Verifier | None:
     """The verifier that the service ships; None: it ships none."""
-    return None
+    return ThreadedVerifier(CrossEncoder())
 
 
 class Judged(NamedTuple):
@@ -35,9 +40,9 @@ class Judged(NamedTuple):
 
 
 def judge(similarity: float, cached: str, asked: str, score: float | None) -> Judged:
-    """As the lookup does: equal texts need no guard."""
+    """As the lookup does: equal texts need no guard, equal vectors no verifier."""
     said = {} if cached == asked else verdicts(asked, cached, DEFAULT, every=True)
-    return Judged(similarity, said, 1.0 if cached == asked else score)
+    return Judged(similarity, said, 1.0 if cached == asked or similarity >= EQUAL else score)
 
 
 def passed(one: Judged) -> bool:
@@ -53,13 +58,13 @@ def serves(one: Judged, verifier: Verifier | None, threshold: float = THRESHOLD)
 
 
 def verified(
-    verifier: Verifier | None, pairs: Sequence[tuple[str, str]], cache: Path | None
+    verifier: Verifier | None, pairs: Sequence[tuple[str, str]], folder: Path | None
 ) -> list[float | None]:
     """The verifier's scores of (asked, cached), kept on disk by its version."""
     if verifier is None:
         return [None] * len(pairs)
     name = hashlib.sha256(repr((verifier.version, list(pairs))).encode()).hexdigest()[:24]
-    file = cache / f"scores-{name}.npy" if cache else None
+    file = folder / f"scores-{name}.npy" if folder else None
     if file is not None and file.exists():
         return [None if np.isnan(one) else float(one) for one in np.load(file)]
     found = asyncio.run(_scores(verifier, pairs))
