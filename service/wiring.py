@@ -12,7 +12,8 @@ from service import migrate
 from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
 from service.cache.policy import Defaults
-from service.cache.ports import Embedder
+from service.cache.ports import Embedder, Policies, Rewriter
+from service.cache.rewriting import rewriting
 from service.cache.store import Store
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
@@ -23,6 +24,7 @@ from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
+from service.store.rewritings import RedisRewritings
 
 SECRET_BYTES = 32
 
@@ -98,13 +100,16 @@ class Parts:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, redis_url: str, model: Model | None = None) -> AsyncIterator[Parts]:
+async def opened(
+    settings: Settings, redis_url: str, model: Model | None = None, policies: Policies | None = None
+) -> AsyncIterator[Parts]:
     """The parts, with a warm embedder; everything opened here is closed at the end.
 
     Args:
         settings: as given.
         redis_url: the Redis to work on.
         model: the local one, where it is loaded already.
+        policies: a test's own.
 
     Raises:
         StartupError: a setting or an installed package is wrong.
@@ -112,24 +117,39 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
     previous = settings.previous_secret
     keyring = Keyring(secret_of(settings), None if previous is None else previous.encode())
     keys = Keys(settings.key_prefix)
-    redis_s = settings.redis_timeout_s
+    redis_s, policies = settings.redis_timeout_s, policies or Defaults()
     async with (
         connected(redis_url, redis_s, keys.meta("probe")) as redis,
         _embedder(settings, model) as embedder,
+        _rewriter(settings) as rewriter,
     ):
         responses = RedisResponses(redis, keys)
-        yield Parts(
-            settings=settings,
-            keyring=keyring,
-            redis=redis,
-            embedder=embedder,
-            responses=responses,
-            rates=Rates(redis, keys, redis_s),
-            lookup=Lookup(
-                responses, embedder, verifier=None, policies=Defaults(), clock=now_ms, redis_s=redis_s
-            ),
-            store=Store(responses, embedder, now_ms, redis_s),
-        )
+        async with rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites:
+            yield Parts(
+                settings=settings,
+                keyring=keyring,
+                redis=redis,
+                embedder=embedder,
+                responses=responses,
+                rates=Rates(redis, keys, redis_s),
+                lookup=Lookup(
+                    responses,
+                    embedder,
+                    verifier=None,
+                    policies=policies,
+                    rewriting=rewrites,
+                    clock=now_ms,
+                    redis_s=redis_s,
+                ),
+                store=Store(
+                    responses,
+                    embedder,
+                    policies=policies,
+                    rewriting=rewrites,
+                    clock=now_ms,
+                    redis_s=redis_s,
+                ),
+            )
 
 
 @asynccontextmanager
@@ -145,6 +165,23 @@ async def _embedder(settings: Settings, model: Model | None) -> AsyncIterator[Em
 
         async with batching(model or MiniLM(settings.embedder_threads)) as embedder:
             yield embedder
+
+
+@asynccontextmanager
+async def _rewriter(settings: Settings) -> AsyncIterator[Rewriter | None]:
+    """The one that the settings name, if any; imported as `_embedder` does."""
+    if settings.rewriter == "openai":
+        from service.rewriters import openai  # noqa: PLC0415
+
+        async with openai.rewriter(settings) as one:
+            yield one
+    elif settings.rewriter == "anthropic":
+        from service.rewriters import anthropic  # noqa: PLC0415
+
+        async with anthropic.rewriter(settings) as one:
+            yield one
+    else:
+        yield None
 
 
 def now_ms() -> int:

@@ -85,6 +85,12 @@ def stands_alone(message: str) -> bool:
     return closes(text.lower()) or (_is_english(text) and _whole(text))
 
 
+def refers_back(message: str) -> bool:
+    """Whether a message points at what was said before, or answers it: what no rewriting may leave."""
+    sentences = [_read(one) for one in _sentences(_plain(message[:LONGEST]))]
+    return not sentences or any(_answers(words) or _points_back(words) for words in sentences)
+
+
 def closes(text: str) -> bool:
     """Whether a message only takes leave, or thanks for help: any conversation may end so."""
     words = re.findall(r"[^\W\d_]+", text)
@@ -109,14 +115,16 @@ def _is_english(text: str) -> bool:
 
 def _whole(text: str) -> bool:
     """Whether each sentence stands alone, and one of them asks or tells enough."""
-    text = _GREETING.sub("", text)
-    sentences = [one for one in re.split(r"(?<=[.?!])\s+|\s*\n\s*", text) if re.search(r"\w", one)]
-    read = [_read(one) for one in sentences]
+    read = [_read(one) for one in _sentences(_GREETING.sub("", text))]
     return (
         bool(read)
         and not any(_answers(words) or _points_back(words) or _lacks(words) for words in read)
         and any(_asks(words) for words in read)
     )
+
+
+def _sentences(text: str) -> list[str]:
+    return [one for one in re.split(r"(?<=[.?!])\s+", text) if re.search(r"\w", one)]
 
 
 def _read(sentence: str) -> list[Word]:
