@@ -81,8 +81,10 @@ def stands_alone(message: str) -> bool:
     """Whether the last message of a conversation means the same without what was said before."""
     if len(message) > LONGEST:
         return False
+    if closes(message):
+        return True
     text = _plain(message)
-    return closes(text.lower()) or (_is_english(text) and _whole(text))
+    return _is_english(text) and _whole(text)
 
 
 def refers_back(message: str) -> bool:
@@ -91,9 +93,9 @@ def refers_back(message: str) -> bool:
     return not sentences or any(_answers(words) or _points_back(words) for words in sentences)
 
 
-def closes(text: str) -> bool:
+def closes(message: str) -> bool:
     """Whether a message only takes leave, or thanks for help: any conversation may end so."""
-    words = re.findall(r"[^\W\d_]+", text)
+    words = re.findall(r"[^\W\d_]+", _plain(message).lower())
     return english.CLOSING.issuperset(words) and _LEAVE.search(" ".join(words)) is not None
 
 

@@ -123,7 +123,7 @@ async def test_each_conversation_is_rewritten_once(
     assert len(names) == 2
     assert all(0 < redis.ttl(name) <= 86_400 for name in names)
     async with serving(replace(remote, rewriter_model="another"), minilm) as (parts, keys):
-        await look(parts, keys, messages=chat(*PARIS, SAID))
+        await look(parts, keys, messages=chat(*PARIS, SAID), tiers=["semantic"])
         assert llm.calls == 3
 
 
