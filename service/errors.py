@@ -10,13 +10,15 @@ SemcachedError
 │   └── StoreFullError       507  Redis has no room: lookups go on
 ├── EmbedderError            502  the embedder is away or answers rubbish
 ├── VerifierError            502  the verifier is busy or failed; a lookup misses
+├── RewriterError            502  the rewriter is away or answers rubbish; a lookup misses
 └── StartupError             the process refuses to start; exit code 1
     ├── SettingsError        exit code 2
     ├── SecretMismatchError
     └── LayoutError          what lies in Redis doesn't fit this program
 
 Three layers refine it for themselves: `store/client.py` (RedisRefusedError, IndexMissingError, both 503),
-`embedders/gate.py` (ProviderError, 502) and `migrate.py` (BusyError, a StartupError).
+`providers/gate.py` (ProviderError, 502: of an embedder or a rewriter) and `migrate.py` (BusyError, a
+StartupError).
 
 `service/api/problems.py` is the one handler that turns these into problem objects (RFC 9457).
 """
@@ -99,6 +101,13 @@ class VerifierError(SemcachedError):
 
     status = 502
     title = "Verifier failed"
+
+
+class RewriterError(SemcachedError):
+    """The rewriter is away, slow, or answered nothing usable."""
+
+    status = 502
+    title = "Rewriter failed"
 
 
 class StartupError(SemcachedError):

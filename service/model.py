@@ -243,6 +243,9 @@ class Decision(Struct, frozen=True):
     generation: Annotated[int | None, Meta(description="The index generation in force.")]
     candidates: Annotated[list[JudgedCandidate], Meta(description="The semantic tier's, nearest first.")]
     stages_ms: Annotated[dict[str, float], Meta(description="Time per stage, of the whole batch, ms.")]
+    asked: Annotated[
+        str | None, Meta(description="The text that was looked up, perhaps rewritten; null: no plain text.")
+    ] = None
 
 
 class Hit(Struct, frozen=True, tag_field="outcome", tag="hit", kw_only=True):

@@ -59,6 +59,15 @@ class Settings:
     verifier_weights: Path | None = _setting(
         None, "weights made by bench/verifier instead of the shipped ones"
     )
+    rewriter: str | None = _setting(
+        None,
+        "an LLM for the policy `history: rewrite`: `openai` (chat completions) or `anthropic`; else none",
+    )
+    rewriter_base_url: str | None = _setting(None, "address of its API; else the provider's own")
+    rewriter_api_key: str | None = _setting(None, "its key; local servers behind `openai` need none")
+    rewriter_model: str = _setting("", "its model, as the API calls it; small and fast, and no reasoner")
+    rewriter_timeout_s: float = _setting(2.0, "longest a rewriting may take, with waits and retries")
+    rewriter_concurrency: int = _setting(16, "requests to the rewriter at a time, per worker")
     schema_dir: Path = _setting(CHECKOUT / "index_schemas", "index schemas, the end state of `migrate`")
     threshold: float = _setting(
         0.75, "default threshold of a newly created generation; where no verifier reads, 0.95 at least"
@@ -103,12 +112,34 @@ def _parse(name: str, kind: Any, text: str) -> Any:
     return text
 
 
-def _openai_rules(settings: Settings) -> list[tuple[str, bool, str]]:
-    fits = re.fullmatch(r"https?://[\w.:\[\]-]+(/[!-~]*)?", settings.openai_base_url)
-    key, dimensions = settings.openai_api_key or "", settings.openai_dimensions
+def _provider_rules(name: str, url: str, key: str | None) -> list[tuple[str, bool, str]]:
+    fits, key = re.fullmatch(r"https?://[\w.:\[\]-]+(/[!-~]*)?", url), key or ""
     return [
-        ("OPENAI_BASE_URL", fits is not None, "http://host/… or https://host/…, without a password"),
-        ("OPENAI_API_KEY", key.isascii() and key.isprintable() and " " not in key, "ASCII without spaces"),
+        (f"{name}_BASE_URL", fits is not None, "http://host/… or https://host/…, without a password"),
+        (f"{name}_API_KEY", key.isascii() and key.isprintable() and " " not in key, "ASCII without spaces"),
+    ]
+
+
+def _rewriter_rules(settings: Settings) -> list[tuple[str, bool, str]]:
+    name, key, model = settings.rewriter, settings.rewriter_api_key, settings.rewriter_model
+    return [
+        ("REWRITER", name in {None, "openai", "anthropic"}, "`openai`, `anthropic` or empty"),
+        *_provider_rules("REWRITER", settings.rewriter_base_url or "http://default", key),
+        (
+            "REWRITER_API_KEY",
+            name != "anthropic" or key is not None,
+            "set, with SEMCACHED_REWRITER=anthropic",
+        ),
+        ("REWRITER_MODEL", name is None or model != "", "set, with SEMCACHED_REWRITER"),
+        ("REWRITER_TIMEOUT_S", 0 < settings.rewriter_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - the text says it
+        ("REWRITER_CONCURRENCY", settings.rewriter_concurrency >= 1, "at least 1"),
+    ]
+
+
+def _openai_rules(settings: Settings) -> list[tuple[str, bool, str]]:
+    dimensions = settings.openai_dimensions
+    return [
+        *_provider_rules("OPENAI", settings.openai_base_url, settings.openai_api_key),
         ("OPENAI_DIMENSIONS", dimensions is None or dimensions >= 1, "at least 1"),
         ("OPENAI_MAX_BYTES", settings.openai_max_bytes >= 1, "at least 1"),
         ("OPENAI_TIMEOUT_S", 0 < settings.openai_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - the text says it
@@ -130,6 +161,7 @@ def _check(settings: Settings) -> None:
         ("VERIFIER", settings.verifier in {"local", "off"}, "`local` or `off`"),
         ("EMBEDDER_THREADS", settings.embedder_threads >= 0, "0 or more"),
         *_openai_rules(settings),
+        *_rewriter_rules(settings),
         (
             "KEY_PREFIX",
             settings.key_prefix.isascii() and settings.key_prefix.replace("-", "").isalnum(),

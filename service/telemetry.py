@@ -40,6 +40,13 @@ VERIFY_SECONDS = Histogram(
 )
 VERIFY_FAILURES = Counter("semcached_verify_failures", "Calls of the verifier that failed.", ["why"])
 GUARDED = Counter("semcached_guarded", "Misses because a guard rejected the nearest entry.", ["guard"])
+REWRITTEN = Counter("semcached_rewritten", "Messages rewritten to stand alone: made, or cached.", ["how"])
+REWRITE_SECONDS = Histogram(
+    "semcached_rewrite_seconds",
+    "Time of a request to the rewriter.",
+    buckets=(0.06, 0.12, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+REWRITE_FAILURES = Counter("semcached_rewrite_failures", "Messages that were not rewritten.", ["why"])
 RECORDS_REFUSED = Counter(
     "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )

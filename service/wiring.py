@@ -11,7 +11,8 @@ from pathlib import Path
 from service import migrate
 from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
-from service.cache.ports import Embedder, Verifier
+from service.cache.ports import Embedder, Policies, Rewriter, Verifier
+from service.cache.rewriting import rewriting
 from service.cache.store import Store
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
@@ -23,6 +24,7 @@ from service.store.layout import check_secret, read_generation, read_layout
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
+from service.store.rewritings import RedisRewritings
 
 SECRET_BYTES = 32
 
@@ -100,13 +102,16 @@ class Parts:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, redis_url: str, model: Model | None = None) -> AsyncIterator[Parts]:
+async def opened(
+    settings: Settings, redis_url: str, model: Model | None = None, policies: Policies | None = None
+) -> AsyncIterator[Parts]:
     """The parts, with a warm embedder; everything opened here is closed at the end.
 
     Args:
         settings: as given.
         redis_url: the Redis to work on.
         model: the local one, where it is loaded already.
+        policies: a test's own.
 
     Raises:
         StartupError: a setting or an installed package is wrong.
@@ -119,22 +124,37 @@ async def opened(settings: Settings, redis_url: str, model: Model | None = None)
         connected(redis_url, redis_s, keys.meta("probe")) as redis,
         _embedder(settings, model) as embedder,
         _verifier(settings) as verifier,
+        _rewriter(settings) as rewriter,
     ):
         responses = RedisResponses(redis, keys)
-        policies = RedisPolicies(redis, keys, keyring, responses, now_ms)
-        yield Parts(
-            settings=settings,
-            keyring=keyring,
-            redis=redis,
-            embedder=embedder,
-            responses=responses,
-            policies=policies,
-            rates=Rates(redis, keys, redis_s),
-            lookup=Lookup(
-                responses, embedder, verifier=verifier, policies=policies, clock=now_ms, redis_s=redis_s
-            ),
-            store=Store(responses, embedder, now_ms, redis_s),
-        )
+        stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
+        async with rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites:
+            yield Parts(
+                settings=settings,
+                keyring=keyring,
+                redis=redis,
+                embedder=embedder,
+                responses=responses,
+                policies=stored,
+                rates=Rates(redis, keys, redis_s),
+                lookup=Lookup(
+                    responses,
+                    embedder,
+                    verifier=verifier,
+                    policies=policies or stored,
+                    rewriting=rewrites,
+                    clock=now_ms,
+                    redis_s=redis_s,
+                ),
+                store=Store(
+                    responses,
+                    embedder,
+                    policies=policies or stored,
+                    rewriting=rewrites,
+                    clock=now_ms,
+                    redis_s=redis_s,
+                ),
+            )
 
 
 @asynccontextmanager
@@ -169,6 +189,23 @@ async def judges(settings: Settings) -> AsyncIterator[tuple[Embedder, Verifier |
     """What tells two texts apart, without a Redis."""
     async with _embedder(settings, None) as embedder, _verifier(settings) as verifier:
         yield embedder, verifier
+
+
+@asynccontextmanager
+async def _rewriter(settings: Settings) -> AsyncIterator[Rewriter | None]:
+    """The one that the settings name, if any; imported as `_embedder` does."""
+    if settings.rewriter == "openai":
+        from service.rewriters import openai  # noqa: PLC0415
+
+        async with openai.rewriter(settings) as one:
+            yield one
+    elif settings.rewriter == "anthropic":
+        from service.rewriters import anthropic  # noqa: PLC0415
+
+        async with anthropic.rewriter(settings) as one:
+            yield one
+    else:
+        yield None
 
 
 def now_ms() -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from service.cache.digests import TenantKeys
 from service.cache.question import Question
 from service.cache.store import Accepted
-from service.model import Hit, LookupRequest, Miss, Record, Stored, StoreRequest
+from service.model import Hit, LookupRequest, Miss, Policy, Record, Stored, StoreRequest
 from service.wiring import Parts
 
 
@@ -35,6 +35,25 @@ def record(scope: str = "scope", history: str = "history", expires_at: int | Non
         stored_at=0,
         expires_at=expires_at,
     )
+
+
+class Same:
+    """One policy for all: a test's own `cache.ports.Policies`."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+
+    def of(self, keys: TenantKeys, agent_type: str) -> Policy:  # noqa: ARG002 - the port's
+        return self.policy
+
+
+def chat(*said: str) -> list[dict[str, str]]:
+    """User and assistant in turn; the user has the last word."""
+    roles = ["user", "assistant"] * len(said)
+    return [
+        {"role": role, "content": text}
+        for role, text in zip(roles[(len(said) + 1) % 2 :], said, strict=False)
+    ]
 
 
 def asked(keys: TenantKeys, parts: Parts, **fields: Any) -> Question:

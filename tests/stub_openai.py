@@ -152,6 +152,10 @@ class Stub:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
+    def asked(self, body: dict[str, Any]) -> list[str]:
+        texts: list[str] = body["input"]
+        return texts
+
     async def start(self) -> None:
         """Listen, again on the port it had."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -186,7 +190,7 @@ class Stub:
         try:
             if self.hold is not None:
                 await self.hold.wait()
-            reply = self.mode(body["input"])
+            reply = self.mode(self.asked(body))
         finally:
             self.inside -= 1
         head = {"Content-Type": "application/json", "Content-Length": str(len(reply.body))} | reply.headers

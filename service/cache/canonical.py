@@ -65,9 +65,9 @@ def query(request: QueryFields, keys: TenantKeys, dim: int | None) -> Query:
         raise InvalidInputError(
             "prompt" if request.messages is None else "messages", "asks nothing: it is blank"
         )
-    conversation = [_canonical(message) for message in messages]
-    said, since = conversation[:at], conversation[at + 1 :]
-    body = _encode(conversation)
+    turns = [_canonical(message) for message in messages]
+    said, since = turns[:at], turns[at + 1 :]
+    body = _encode(turns)
     history = _encode([said, since] if since else said) if said or since else b""
     parts = [request.model, system, request.prompt_version, request.attributes]
     open_parts = [request.params, request.tools, request.context]
@@ -80,6 +80,11 @@ def query(request: QueryFields, keys: TenantKeys, dim: int | None) -> Query:
         messages=None if len(messages) == 1 and plain is not None else messages,
         vector=None if request.embedding is None else given_vector(request.embedding, dim),
     )
+
+
+def conversation(messages: list[Message]) -> bytes:
+    """The canonical bytes of a whole conversation."""
+    return _encode([_canonical(message) for message in messages])
 
 
 def _identity(key: DigestKey, request: QueryFields, scope: bytes, body: bytes, history: bytes) -> Identity:

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from service.cache import canonical
-from service.cache.canonical import Query
 from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
 from service.cache.policy import DEFAULT, filled
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
 from service.cache.question import Question
+from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.errors import EmbedderError, StoreUnavailableError, VerifierError
 from service.model import Generation, Hit, LookupRequest, Miss, Policy, Reason, Tier
 
@@ -48,6 +48,7 @@ class Lookup:
         *,
         verifier: Verifier | None,
         policies: Policies,
+        rewriting: Rewriting,
         clock: Clock,
         redis_s: float,
     ) -> None:
@@ -55,6 +56,7 @@ class Lookup:
         self._embedder = embedder
         self._verifier = verifier
         self._policies = policies
+        self._rewriting = rewriting
         self._clock = clock
         self._redis_s = redis_s
 
@@ -73,7 +75,7 @@ class Lookup:
         question = Question(
             query=query,
             tiers=request.tiers or tuple(Tier),
-            asked=Asked(query.identities, standalone(query), threshold, policy),
+            asked=Asked(query.identities, as_it_is(query, policy), threshold, policy),
             explain=request.explain,
             vector=query.vector,
         )
@@ -134,6 +136,7 @@ class Lookup:
 
     async def _semantic(self, questions: Sequence[Question], run: Run) -> None:
         asked = [question for question in questions if Tier.SEMANTIC in question.tiers]
+        asked = await self._rewrite(asked, run)
         await self._embed(asked, run)
         asked = [question for question in asked if question.vector is not None]
         await self._search(asked, run, exhaustive=False)
@@ -141,6 +144,20 @@ class Lookup:
         await self._verify([q for q in asked if q.held], run)
         for question in asked:
             question.explain_miss()
+
+    async def _rewrite(self, questions: Sequence[Question], run: Run) -> list[Question]:
+        """The questions that can be looked up; those whose policy wants it in words that need no history."""
+        begun = perf_counter()
+        wanted = [q for q in questions if is_wanted(q.query, q.asked.policy, q.asked.standalone)]
+        if not wanted:
+            return list(questions)
+        texts = await self._rewriting.texts([q.query for q in wanted], run.keys, run.budget)
+        for question, text in zip(wanted, texts, strict=True):
+            question.asked = question.asked._replace(standalone=text)
+            if text is None:
+                question.fail("rewriter")
+        run.stages_ms["rewrite"] = _ms_since(begun)
+        return [question for question in questions if question.reason is not Reason.DEGRADED]
 
     async def _embed(self, questions: Sequence[Question], run: Run) -> None:
         begun = perf_counter()
@@ -170,7 +187,11 @@ class Lookup:
     async def _search(self, questions: Sequence[Question], run: Run, *, exhaustive: bool) -> None:
         begun = perf_counter()
         live_at = self._clock() if exhaustive else None
-        searches = [Search(q.query.identities, q.vector, live_at) for q in questions if q.vector is not None]
+        searches = [
+            Search(q.query.identities, q.vector, live_at, any_history=q.asked.standalone is not None)
+            for q in questions
+            if q.vector is not None
+        ]
         if not searches:
             return
         found = await self._responses.nearest(run.keys, searches, run.budget)
@@ -216,11 +237,6 @@ def weighed(score: float, similarity: float, policy: Policy, verifier: Verifier)
         head, cut = None, None
     shown = score if head is None else head.score(score, similarity)
     return shown, verifier.cut if cut is None else cut
-
-
-def standalone(query: Query) -> str | None:
-    """The question in words that need no history; None: there are none, or nobody knows."""
-    return query.text if query.messages is None else None
 
 
 def _ms_since(begun: float) -> float:

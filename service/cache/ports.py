@@ -1,6 +1,6 @@
 """What the decisions need from below; `store/` and `embedders/` fulfil it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.cache.canonical import Identity, Vector
 from service.cache.digests import TenantKeys
 from service.errors import SemcachedError
-from service.model import Candidate, Generation, Policy, Record
+from service.model import Candidate, Generation, Message, Policy, Record
 
 Clock = Callable[[], int]
 """Wall time in ms since 1970."""
@@ -27,12 +27,14 @@ class Budget:
 class Search(NamedTuple):
     """One KNN inside a scope.
 
-    `live_at` makes it exhaustive: entries of the same history that live at that ms, none skipped.
+    `live_at` makes it exhaustive: entries that live at that ms, none skipped, of the same history unless
+    `any_history`.
     """
 
     identities: tuple[Identity, ...]
     vector: Vector
     live_at: int | None = None
+    any_history: bool = False
 
 
 class Tags(NamedTuple):
@@ -124,6 +126,38 @@ class Verifier(Protocol):
 
         Raises:
             VerifierError: it is busy or failed.
+        """
+
+
+class Rewriter(Protocol):
+    """Rewrites the last message of a conversation so that it stands alone."""
+
+    version: str
+    """Changes with whatever makes it answer otherwise: model, instruction."""
+
+    async def rewritten(self, messages: Sequence[Message], asked: str) -> str:
+        """One line. `asked` is the last message's text.
+
+        Raises:
+            RewriterError: it is away, slow, or answered nothing usable.
+        """
+
+
+class Rewritings(Protocol):
+    """Rewritten messages, kept for a while. One round trip per call."""
+
+    async def read(self, keys: TenantKeys, names: Sequence[str], budget: Budget) -> list[str | None]:
+        """Texts in order; None for what is absent or not believed.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def write(self, keys: TenantKeys, texts: Mapping[str, str], budget: Budget) -> None:
+        """Keep texts by name; one that Redis refuses is made again next time.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
         """
 
 

@@ -174,4 +174,5 @@ class Question:
             generation=None if generation is None else generation.number,
             candidates=list(self.judged.values()),
             stages_ms=stages_ms,
+            asked=self.text,
         )

@@ -9,7 +9,9 @@ from msgspec import UNSET
 from service.cache import canonical
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
-from service.cache.ports import Budget, Clock, Embedder, NewEntry, Responses, Tags
+from service.cache.policy import DEFAULT
+from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags
+from service.cache.rewriting import Rewriting, is_wanted, own_words
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
 from service.model import DEFAULT_TTL_S, Generation, Record, Refused, Stored, StoreRequest, Tier
 
@@ -30,9 +32,20 @@ class Accepted(NamedTuple):
 class Store:
     """Stores entries."""
 
-    def __init__(self, responses: Responses, embedder: Embedder, clock: Clock, redis_s: float) -> None:
+    def __init__(
+        self,
+        responses: Responses,
+        embedder: Embedder,
+        *,
+        policies: Policies,
+        rewriting: Rewriting,
+        clock: Clock,
+        redis_s: float,
+    ) -> None:
         self._responses = responses
         self._embedder = embedder
+        self._policies = policies
+        self._rewriting = rewriting
         self._clock = clock
         self._redis_s = redis_s
 
@@ -69,15 +82,16 @@ class Store:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         budget = Budget(self._redis_s + ITEM_S * len(accepted[1:]))
         before = await self._before(accepted, keys, budget)
+        standalone = await self._standalone(accepted, keys, budget)
         outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
         entries: dict[int, NewEntry] = {}
-        for at, vector in enumerate(await self._vectors(accepted)):
+        for at, vector in enumerate(await self._vectors(accepted, standalone)):
             if isinstance(vector, EmbedderError):
                 outcomes[at] = vector
             elif vector is not None and vector.size != generation.dim:  # given before the index was known
                 outcomes[at] = InvalidInputError("embedding", f"the index has {generation.dim} values")
             else:
-                entry = _entry(accepted[at], vector, keys, generation, self._clock())
+                entry = _entry(accepted[at], standalone[at], vector, keys, generation, now=self._clock())
                 entries[at] = _extended(entry, before[at])
         errors = await self._responses.put(keys, list(entries.values()), budget)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
@@ -97,13 +111,32 @@ class Store:
             for each in found
         ]
 
-    async def _vectors(self, accepted: Sequence[Accepted]) -> list[Vector | EmbedderError | None]:
+    async def _standalone(
+        self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
+    ) -> list[str | None]:
+        """Each question with a history in words that need none; None: there are none, or nobody knows."""
+        found = [own_words(one.query) for one in accepted]
+        wanted = [
+            at
+            for at, one in enumerate(accepted)
+            if is_wanted(one.query, self._policies.of(keys, one.request.agent_type) or DEFAULT, found[at])
+            and not one.exact_only
+        ]
+        queries = [accepted[at].query for at in wanted]
+        for at, text in zip(wanted, await self._rewriting.texts(queries, keys, budget), strict=True):
+            if text is not None and self._embedder.unfit(text) is None:
+                found[at] = text
+        return found
+
+    async def _vectors(
+        self, accepted: Sequence[Accepted], standalone: Sequence[str | None]
+    ) -> list[Vector | EmbedderError | None]:
         """Given, computed, or None for what the exact tier alone will serve."""
         vectors: list[Vector | EmbedderError | None] = [
             None if one.exact_only else one.query.vector for one in accepted
         ]
         texts = {
-            at: one.query.text
+            at: standalone[at] or one.query.text
             for at, one in enumerate(accepted)
             if one.query.vector is None and one.exact_only is None and one.query.text is not None
         }
@@ -121,9 +154,11 @@ class Store:
 
 def _entry(
     one: Accepted,
+    standalone: str | None,
     vector: Vector | None,
     keys: TenantKeys,
     generation: Generation,
+    *,
     now: int,
 ) -> NewEntry:
     request, identity, key = one.request, one.query.identities[0], keys.current
@@ -148,6 +183,7 @@ def _entry(
         embedding=None if vector is None else generation.embedding,
         stored_at=now,
         expires_at=None if ttl_s is None else now + round(ttl_s * 1000),
+        standalone=standalone,
     )
     tags = Tags(
         identity=identity,

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from service.embedders.gate import ProviderError
+from service.providers.gate import ProviderError
 
 # Models answer norm 1, or nearly. Far from it, a vector is rubbish, or its digits are lost in float32.
 LEAST_NORM, GREATEST_NORM = 0.01, 100.0

@@ -5,28 +5,22 @@ The SDK sends and receives; deadlines, retries, pauses and the check of each ans
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from openai import APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, Omit, omit
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit, omit
 
 from service.embedders.answers import vectors
-from service.embedders.gate import Gate, ProviderError, RetryBudget, Why, retry_after_s
+from service.providers.calls import Calls
+from service.providers.gate import ProviderError
 from service.settings import Settings
 from service.telemetry import EMBED_FAILURES, EMBED_SECONDS, EMBEDDED
 
 CHUNK = 256  # texts per request
 CHUNK_BYTES = 256 * 1024  # OpenAI takes 300,000 tokens per request, and a token has a byte or more
 TEXT_S = 0.05  # what each further text of a call adds to its time
-ATTEMPTS = 2
-
-_REFUSED_TEXT = {400, 413, 422}
-_MAY_PASS = {408, 409}
-_jittered = wait_exponential_jitter(multiplier=0.05, jitter=0.1)
 
 
 class OpenAIEmbedder:
@@ -39,9 +33,7 @@ class OpenAIEmbedder:
         self.dim = settings.openai_dimensions
         self._settings = settings
         self._client = _client(settings)
-        self._slots = asyncio.Semaphore(settings.openai_concurrency)
-        self._gate = Gate()
-        self._budget = RetryBudget()
+        self._calls = Calls("the embeddings API", settings.openai_concurrency)
 
     def unfit(self, text: str) -> str | None:
         """`too_long` for the model, where many servers cut silently and texts that begin alike are one."""
@@ -67,39 +59,10 @@ class OpenAIEmbedder:
         raise error
 
     async def _chunk(self, texts: Sequence[str], deadline: float) -> NDArray[np.float32]:
-        self._gate.check()  # before waiting in vain
-        async with self._slot(deadline):
-            retrying = AsyncRetrying(
-                retry=retry_if_exception(lambda error: isinstance(error, ProviderError) and error.may_pass),
-                wait=_wait_s,
-                stop=self._stop(deadline),
-                reraise=True,
-            )
-            rows: NDArray[np.float32] = await retrying(self._called, texts, deadline)
-        self._budget.earn()
-        return rows
-
-    @asynccontextmanager
-    async def _slot(self, deadline: float) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise ProviderError("busy", "too many calls of the embeddings API are under way") from None
-        try:
-            yield
-        finally:
-            self._slots.release()
-
-    def _stop(self, deadline: float) -> Callable[[RetryCallState], bool]:
-        def stop(state: RetryCallState) -> bool:
-            after = asyncio.get_running_loop().time() + state.upcoming_sleep
-            return state.attempt_number >= ATTEMPTS or after >= deadline or not self._budget.spend()
-
-        return stop
+        return await self._calls.made(lambda: self._called(texts, deadline), deadline)
 
     async def _called(self, texts: Sequence[str], deadline: float) -> NDArray[np.float32]:
-        with self._gate.call(), EMBED_SECONDS.labels("openai").time():
+        with EMBED_SECONDS.labels("openai").time():
             EMBEDDED.inc(len(texts))
             rows = vectors(await self._answer(texts, deadline), len(texts))
             self.dim = self.dim or rows.shape[1]
@@ -112,24 +75,15 @@ class OpenAIEmbedder:
     async def _answer(self, texts: Sequence[str], deadline: float) -> bytes:
         """The body of one request's answer, not yet checked: the SDK believes everything."""
         settings = self._settings
-        try:
-            async with asyncio.timeout_at(deadline):
-                answer = await self._client.embeddings.with_raw_response.create(
-                    model=settings.openai_model,
-                    input=list(texts),
-                    dimensions=settings.openai_dimensions or omit,
-                    encoding_format="base64",
-                    extra_headers={"Authorization": Omit()} if settings.openai_api_key is None else None,
-                )
-                return answer.content
-        except TimeoutError:
-            raise ProviderError("slow", "the embeddings API did not answer in time") from None
-        except APIStatusError as error:
-            raise _of_status(error) from None
-        except Exception as error:  # noqa: BLE001 - whatever the SDK raises, the call failed
-            raise ProviderError(
-                "connection", f"the embeddings API can't be reached: {type(error).__name__}"
-            ) from None
+        async with self._calls.asking(deadline):
+            answer = await self._client.embeddings.with_raw_response.create(
+                model=settings.openai_model,
+                input=list(texts),
+                dimensions=settings.openai_dimensions or omit,
+                encoding_format="base64",
+                extra_headers={"Authorization": Omit()} if settings.openai_api_key is None else None,
+            )
+            return answer.content
 
     async def close(self) -> None:
         """Close its connections."""
@@ -170,26 +124,6 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
 def _first(group: BaseExceptionGroup[ProviderError]) -> ProviderError:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _wait_s(state: RetryCallState) -> float:
-    """What the provider asked for, and a little more, so that not all come back at once."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = error.retry_after_s if isinstance(error, ProviderError) else None
-    return (asked or 0.0) + _jittered(state)
-
-
-def _of_status(error: APIStatusError) -> ProviderError:
-    status = error.status_code
-    why: Why = "refused"
-    if status in _REFUSED_TEXT:
-        why = "text"
-    elif status == 429:  # noqa: PLR2004 - HTTP
-        why = "rate_limited"
-    elif status >= 500 or status in _MAY_PASS:  # noqa: PLR2004 - HTTP
-        why = "server"
-    after = retry_after_s(error.response.headers.get("retry-after"), time.time())
-    return ProviderError(why, f"the embeddings API answered {status}", after)
 
 
 @asynccontextmanager

@@ -16,6 +16,10 @@ class Keys:
         """A string: version, MAC, body."""
         return f"{self.prefix}:{{{partition}}}:responses:record:{entry_id}"
 
+    def rewriting(self, partition: int, name: str) -> str:
+        """A string: version, MAC, body; the name is a digest of a conversation."""
+        return f"{self.prefix}:{{{partition}}}:rewritings:{name}"
+
     def documents(self, partition: int, generation: Generation) -> str:
         """What the keys of a generation's index documents begin with."""
         return f"{self.prefix}:{{{partition}}}:responses:document:{generation.space}:"

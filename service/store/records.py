@@ -13,9 +13,12 @@ from service.model import Record
 from service.telemetry import RECORDS_REFUSED
 
 VERSION = b"\x01"
+TEXT = b"text\0" + VERSION
+"""Before the body of what is no record, under the MAC: the one can't be taken for the other."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
+_text_decoder = msgspec.msgpack.Decoder(tuple[str, str])
 
 
 def seal(record: Record, key: DigestKey) -> bytes:
@@ -35,11 +38,34 @@ def unseal(blob: bytes | None, entry_id: str, keys: TenantKeys) -> Record | None
     return record
 
 
+def seal_text(text: str, name: str, key: DigestKey) -> bytes:
+    """A text under a name, as the bytes kept in Redis."""
+    body = _encoder.encode((name, text))
+    return VERSION + key.mac(TEXT + body) + body
+
+
+def unseal_text(blob: bytes, name: str, key: DigestKey) -> str | None:
+    """The text, if we sealed it under that name."""
+    mac, body = _parts(blob)
+    if blob[:1] != VERSION or not hmac.compare_digest(mac, key.mac(TEXT + body)):
+        RECORDS_REFUSED.labels("mac").inc()
+        return None
+    found, text = _text_decoder.decode(body)
+    if found == name:
+        return text
+    RECORDS_REFUSED.labels("id").inc()
+    return None
+
+
+def _parts(blob: bytes) -> tuple[bytes, bytes]:
+    return blob[1 : 1 + MAC_BYTES], blob[1 + MAC_BYTES :]
+
+
 def _opened(blob: bytes, entry_id: str, keys: TenantKeys) -> Record | str:
     """The record, or the word for what is wrong with it."""
     if blob[:1] != VERSION:
         return "form"
-    mac, body = blob[1 : 1 + MAC_BYTES], blob[1 + MAC_BYTES :]
+    mac, body = _parts(blob)
     key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(VERSION + body))), None)
     if key is None:
         return "mac"

@@ -73,7 +73,7 @@ class RedisResponses:
         self, keys: TenantKeys, entry_ids: Sequence[str], budget: Budget
     ) -> list[Record | None]:
         """See `cache.ports.Responses`."""
-        partition = self._partition(keys)
+        partition = self.partition(keys)
         commands: list[Command] = [("GET", self._keys.record(partition, one)) for one in entry_ids]
         replies = await self._redis.run(commands, budget)
         return [
@@ -94,7 +94,7 @@ class RedisResponses:
     async def _nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
     ) -> list[list[Candidate]]:
-        index = self._keys.index(self._partition(keys), self._current())
+        index = self._keys.index(self.partition(keys), self._current())
         replies = await self._redis.run([_search_command(index, search) for search in searches], budget)
         return [_candidates(_value(reply)) for reply in replies]
 
@@ -102,7 +102,7 @@ class RedisResponses:
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
     ) -> list[SemcachedError | None]:
         """See `cache.ports.Responses`. Each entry is a transaction of its own."""
-        partition, generation = self._partition(keys), self._current()
+        partition, generation = self.partition(keys), self._current()
         transactions = [self._transaction(partition, generation, entry, keys) for entry in entries]
         commands = [command for transaction in transactions for command in transaction]
         replies = iter(await self._redis.run(commands, budget))
@@ -179,7 +179,12 @@ class RedisResponses:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         return self._generation
 
-    def _partition(self, keys: TenantKeys) -> int:
+    def partition(self, keys: TenantKeys) -> int:
+        """The tenant's.
+
+        Raises:
+            StoreUnavailableError: Redis was not reached yet.
+        """
         if self._layout is None:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         return partition_of(keys.tenant, self._layout.partitions)
@@ -195,7 +200,8 @@ def _search_command(index: str, search: Search) -> Command:
     ]
     form, page = "", PAGE
     if search.live_at is not None:
-        clauses.append(_any_of("history", [one.history for one in search.identities], params))
+        if not search.any_history:
+            clauses.append(_any_of("history", [one.history for one in search.identities], params))
         clauses.append("@expires_at:[$now inf]")
         params["now"] = search.live_at
         form, page = " HYBRID_POLICY ADHOC_BF", EXHAUSTIVE_PAGE

@@ -1,9 +1,11 @@
 """Every bench runs at a tiny size, so that none rots. Figures come from real runs."""
 
+import gzip
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +61,36 @@ def test_sizing(tmp_path: Path) -> None:
     assert found["bytes_per_entry"]["record"] > 500
     assert found["bytes_per_entry"]["document"] > 384 * 4
     assert all(reload["answers_meanwhile"].keys() <= {"degraded", "hit"} for reload in found["reloads"])
+
+
+def test_conversations(tmp_path: Path) -> None:
+    turns = [
+        {
+            "year": 1,
+            "topic": topic,
+            "turn": 2,
+            "history": [f"What is {topic} cancer?"],
+            "raw": "Can it spread?",
+        }
+        | {"rewritten": f"Can {topic} cancer spread?"}
+        for topic in ("throat", "lung")
+    ]
+    dialogues = {side: [{"role": "user", "content": text} for text in (side, "That's all.")] for side in "ab"}
+    pair = {"last_message": "That's all.", "label": 1, **dialogues}
+    sets: list[tuple[str, str, list[Any]]]
+    sets = [("trec_cast", "turns", turns), ("sgd_context", "conversations", [pair])]
+    for folder, name, rows in sets:
+        (tmp_path / folder / "public").mkdir(parents=True)
+        with gzip.open(tmp_path / folder / "public" / f"{name}.jsonl.gz", "wt") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+    output = tmp_path / "conversations.json"
+    run("conversations.py", "--data", str(tmp_path), "--limit", "3", "--output", str(output))
+    found = json.loads(output.read_text())["results"]
+    assert found["sgd_context, standalone"]["right"]["served"] == 1
+    assert found["sgd_context, exact"]["right"]["served"] == 0
+    rewritten = found["trec_cast, rewrite"]
+    assert [row["served"] for row in rewritten.values()] == [0, 2]
+    assert found["trec_cast, standalone"]["right: asked in words that stand alone"]["served"] == 0
 
 
 def test_eviction() -> None:

@@ -21,10 +21,10 @@ from bench.processes import Served, command
 from service.api.auth import operator
 from service.app import create_app
 from service.cache.digests import TenantKeys
-from service.embedders.gate import ProviderError
 from service.embedders.openai import CHUNK, CHUNK_BYTES, OpenAIEmbedder, provider
 from service.errors import EmbedderError, LayoutError
 from service.model import Hit, Miss, Reason
+from service.providers.gate import ProviderError
 from service.settings import Settings
 from service.wiring import Parts, opened
 from tests.helpers import accepted, asked, keep, look

@@ -13,7 +13,7 @@ from service.errors import VerifierError
 from service.model import Decision, Head, Hit, Miss, Policy, Reason
 from service.settings import Settings
 from service.wiring import Parts, now_ms, opened
-from tests.helpers import keep, look, near, vector
+from tests.helpers import Same, keep, look, near, vector
 
 pytestmark = pytest.mark.anyio
 
@@ -39,23 +39,13 @@ class Broken(Reader):
         raise VerifierError(f"{len(pairs)} too many")
 
 
-class One:
-    """One policy for all."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-
-    def of(self, keys: TenantKeys, agent_type: str) -> Policy:
-        del keys, agent_type
-        return self.policy
-
-
 def reading(parts: Parts, verifier: Reader | None, policy: Policy | None = None) -> Parts:
     lookup = Lookup(
         parts.responses,
         parts.embedder,
         verifier=verifier,
-        policies=One(policy or Policy()),
+        policies=Same(policy or Policy()),
+        rewriting=parts.lookup._rewriting,
         clock=now_ms,
         redis_s=5,
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.embedders.gate import DOWN_AFTER, Gate, ProviderError, RetryBudget, Why, retry_after_s
+from service.providers.gate import DOWN_AFTER, Gate, ProviderError, RetryBudget, Why, retry_after_s
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -62,7 +62,7 @@ def fail(gate: Gate, why: Why = "server", after_s: float | None = None) -> str:
 
 def test_five_failures_in_a_row_close_it_for_a_second_and_one_probe_opens_it() -> None:
     clock = Clock()
-    gate = Gate(clock)
+    gate = Gate("it", clock)
     assert [fail(gate) for _ in range(DOWN_AFTER + 1)] == ["server"] * DOWN_AFTER + ["paused"]
     clock.now += 0.99
     assert fail(gate) == "paused"
@@ -75,7 +75,7 @@ def test_five_failures_in_a_row_close_it_for_a_second_and_one_probe_opens_it() -
 
 def test_a_failed_probe_closes_it_again() -> None:
     clock = Clock()
-    gate = Gate(clock)
+    gate = Gate("it", clock)
     for _ in range(DOWN_AFTER):
         fail(gate)
     for _ in range(3):
@@ -84,7 +84,7 @@ def test_a_failed_probe_closes_it_again() -> None:
 
 
 def test_a_success_between_failures_counts() -> None:
-    gate = Gate(Clock())
+    gate = Gate("it", Clock())
     for _ in range(3):
         for _ in range(DOWN_AFTER - 1):
             assert fail(gate) == "server"
@@ -94,7 +94,7 @@ def test_a_success_between_failures_counts() -> None:
 
 def test_retry_after_holds_back_everybody_also_after_a_success() -> None:
     clock = Clock()
-    gate = Gate(clock)
+    gate = Gate("it", clock)
     with gate.call():
         assert fail(gate, "rate_limited", 30) == "rate_limited"
     clock.now += 29.9
@@ -105,13 +105,13 @@ def test_retry_after_holds_back_everybody_also_after_a_success() -> None:
 
 @pytest.mark.parametrize("why", ["text", "values"])
 def test_what_one_text_does_is_not_held_against_the_provider(why: Why) -> None:
-    gate = Gate(Clock())
+    gate = Gate("it", Clock())
     assert {fail(gate, why) for _ in range(3 * DOWN_AFTER)} == {why}
 
 
 def test_a_cancelled_probe_is_no_verdict() -> None:
     clock = Clock()
-    gate = Gate(clock)
+    gate = Gate("it", clock)
     for _ in range(DOWN_AFTER):
         fail(gate)
     clock.now += 1

@@ -2,6 +2,7 @@
 
 import math
 
+import msgspec
 import pytest
 
 from service.cache.canonical import Identity
@@ -33,3 +34,21 @@ ASKED = (
 def test_rejection(similarity: float, found: Record | None, why: str | None) -> None:
     asked = Asked(ASKED, None, 0.9, Policy())
     assert rejection(Candidate("id", similarity), found, asked, now=1000) == why
+
+
+@pytest.mark.parametrize(
+    ("question", "messages", "said", "why"),
+    [
+        ("q", None, None, None),  # the record had no history
+        ("q", b"[]", "q", None),
+        ("q", b"[]", None, "history"),
+        (None, b"[]", "q", "history"),
+        (None, None, None, "history"),
+    ],
+)
+def test_another_history_passes_where_both_stand_alone(
+    question: str | None, messages: bytes | None, said: str | None, why: str | None
+) -> None:
+    found = msgspec.structs.replace(record(history="other"), messages=messages, standalone=said)
+    asked = Asked(ASKED, question, 0.9, Policy())
+    assert rejection(Candidate("id", 1.0), found, asked, now=1000) == why

@@ -40,6 +40,11 @@ def test_values_are_parsed() -> None:
         ("OPENAI_MAX_BYTES", "0"),
         ("OPENAI_TIMEOUT_S", "nan"),
         ("OPENAI_CONCURRENCY", "0"),
+        ("REWRITER", "gemini"),
+        ("REWRITER_BASE_URL", "localhost"),
+        ("REWRITER_API_KEY", "a key"),
+        ("REWRITER_TIMEOUT_S", "61"),
+        ("REWRITER_CONCURRENCY", "0"),
         ("TRESHOLD", "0.9"),
     ],
 )
@@ -51,6 +56,20 @@ def test_a_wrong_one_is_named(name: str, value: str) -> None:
 @pytest.mark.parametrize("settings", [Settings(), Settings(openai_dimensions=256, openai_api_key="k")])
 def test_workers_get_what_the_command_had(settings: Settings) -> None:
     assert from_environment(_exported(settings)) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "lacking"),
+    [
+        ({"REWRITER": "openai"}, "REWRITER_MODEL"),
+        ({"REWRITER": "anthropic", "REWRITER_MODEL": "m"}, "REWRITER_API_KEY"),
+    ],
+)
+def test_a_rewriter_needs_more_than_its_name(given: dict[str, str], lacking: str) -> None:
+    environ = {f"SEMCACHED_{name}": value for name, value in given.items()}
+    with pytest.raises(SettingsError, match=f"SEMCACHED_{lacking}: must be set"):
+        from_environment(environ)
+    assert from_environment(environ | {f"SEMCACHED_{lacking}": "m"}).rewriter == given["REWRITER"]
 
 
 def test_a_wrong_key_is_not_shown() -> None:

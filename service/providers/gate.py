@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from service.errors import EmbedderError
+from service.errors import EmbedderError, RewriterError
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ Why = Literal[
     "rate_limited",
     "server",  # 5xx and the like
     "refused",  # other statuses: a wrong key or address
-    "text",  # it refuses this text
-    "rubbish",  # no embeddings at all, or not as many
+    "text",  # it refuses this text, or has no use of it
+    "rubbish",  # nothing that was asked for, or not as many
     "dimension",
     "values",  # not finite, or of a norm that no model has
 ]
@@ -33,7 +33,7 @@ CALLS_PER_RETRY = 10
 MOST_RETRIES = 10  # saved up
 
 
-class ProviderError(EmbedderError):
+class ProviderError(EmbedderError, RewriterError):
     """A call that failed, or wasn't made. The message is for callers: nothing of what the provider said."""
 
     def __init__(self, why: Why, message: str, retry_after_s: float | None = None) -> None:
@@ -55,7 +55,8 @@ class ProviderError(EmbedderError):
 class Gate:
     """Keeps calls away from a provider that asked for it, or that is down; then lets one through to see."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, provider: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._provider = provider  # as in "the embeddings API"
         self._clock = clock
         self._closed_until = 0.0
         self._failures = 0
@@ -98,7 +99,7 @@ class Gate:
 
     def _worked(self) -> None:
         if self._down:
-            log.info("the embeddings API works again")
+            log.info("%s works again", self._provider)
         self._failures = 0
 
     def _failed(self, error: ProviderError) -> None:

@@ -1,0 +1,1 @@
+"""LLMs that rewrite a conversation's last message into one that stands alone."""

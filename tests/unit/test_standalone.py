@@ -1,0 +1,123 @@
+"""Which messages mean the same without what was said before; bench/conversations.py counts the errors."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.cache.standalone import LONGEST, refers_back, stands_alone
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "How do I reset my password?",
+        "how do i change my email address",
+        "Hi, how do I reset my password?",
+        "How long does a refund to a gift card take?",
+        "What is phishing?",
+        "What's your refund policy?",
+        "What is the capital of France?",
+        "What is the difference between a debit card and a credit card?",
+        "Is it safe to eat raw eggs from backyard chickens?",
+        "Which documents do students need to open a savings account?",
+        "Could you please tell me about lung cancer?",
+        "Who wrote Pride and Prejudice?",
+        "How do I enable 2FA in the Google Authenticator app?",
+    ],
+)
+def test_whole_questions_stand_alone(text: str) -> None:
+    assert stands_alone(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No, that's it.",
+        "Thanks, that\u2019s all!",
+        "Thanks for your help.",
+        "No, nothing else. Goodbye!",
+    ],
+)
+def test_farewells_do(text: str) -> None:
+    assert stands_alone(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            " ",
+            "?!",
+            "ok",
+            "yes",
+            "No.",
+            "go ahead",
+            "Why?",
+            "Seattle.",
+            "Thanks!",
+            "that's it",
+            "sounds good",
+        ),
+        *("and for children?", "What about Paris?", "How about on the grill?", "No, I meant Boston."),
+        *("what would that cost?", "Is it furnished?", "Do they have outdoor seating?", "Who directed it?"),
+        *(
+            "The second one.",
+            "that hotel",
+            "the cheaper",
+            "Cancel it.",
+            "Which is better?",
+            "What else is there?",
+        ),
+        *("What is the address?", "What are the symptoms?", "Does the hotel have a heated swimming pool?"),
+        *(
+            "How much for 2 people?",
+            "How much does delivery cost?",
+            "What is my balance?",
+            "Can I bring my dog?",
+        ),
+        *("Tell me more about tiger sharks.", "Is that refundable within 30 days of purchase?"),
+        *("Can you book a table at Zola in Paris for Friday evening?", "I need four tickets."),
+        *("Thanks for your help. How much is it?", "Yes, thanks, that is all I want to pay."),
+        "How do I reset my password? And how do they find out?",
+        "How do I reset my password? " * 100,
+    ],
+)
+def test_what_depends_on_what_was_said_does_not(text: str) -> None:
+    assert not stands_alone(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Wie setze ich mein Passwort zurück?",
+        "Was ist die Hauptstadt von Frankreich?",
+        "¿Cuál es la capital de Francia?",
+        "Quelle est la capitale de la France ?",
+        "Is het mogelijk om mijn wachtwoord te wijzigen?",
+        "フランスの首都は何ですか",
+        "Как мне сбросить пароль?",
+    ],
+)
+def test_other_languages_do_not(text: str) -> None:
+    assert not stands_alone(text)
+
+
+@given(st.text(max_size=LONGEST + 10))
+def test_any_text_has_an_answer(text: str) -> None:
+    assert stands_alone(text) in {True, False}
+    assert refers_back(text) in {True, False}
+
+
+@given(st.text())
+def test_white_space_and_apostrophes_do_not_matter(text: str) -> None:
+    assert stands_alone(f" {text}\t") == stands_alone(text)
+    assert stands_alone(text.replace("'", "\u2019")) == stands_alone(text.replace("\u2019", "'"))
+
+
+@pytest.mark.parametrize(
+    ("text", "back"),
+    [("yes", True), ("Do they ship to Malta?", True), ("Do you ship to Malta?", False), ("", True)],
+)
+def test_refers_back(text: str, back: bool) -> None:  # noqa: FBT001 - the expectation
+    assert refers_back(text) is back
