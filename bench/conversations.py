@@ -141,7 +141,7 @@ def is_served(cached: list[Row], question: list[Row], policy: Policy, keys: Tena
         embedding=None,
         stored_at=0,
         expires_at=None,
-        standalone=own_words(stored),
+        standalone=own_words(stored, policy),
     )
     asked = Asked(query.identities, as_it_is(query, policy), 0.95, policy)
     return rejection(Candidate(identity.entry_id, 1.0), record, asked, 0) is None

@@ -10,7 +10,7 @@ from service.cache import canonical
 from service.cache.canonical import Query
 from service.cache.digests import TenantKeys
 from service.cache.ports import Budget, Rewriter, Rewritings
-from service.cache.standalone import stands_alone
+from service.cache.standalone import closes, stands_alone
 from service.errors import RewriterError, StoreUnavailableError
 from service.model import History, Policy
 from service.telemetry import REWRITTEN
@@ -28,13 +28,18 @@ def as_it_is(query: Query, policy: Policy) -> str | None:
     """The question in words that need no history, where it is there already; None: nobody knows, or may."""
     if query.text is None or policy.history is History.EXACT:
         return None
-    return query.text if query.messages is None or stands_alone(query.text) else None
+    return query.text if query.messages is None else own_words(query, policy)
 
 
-def own_words(query: Query) -> str | None:
-    """What a record says of a question with a history: its text, if that stands alone."""
-    with_history = query.text is not None and query.messages is not None
-    return query.text if with_history and stands_alone(query.text or "") else None
+def own_words(query: Query, policy: Policy) -> str | None:
+    """A question with a history in its own words, if they need no history.
+
+    Where an LLM rewrites, that is left to it but for farewells: the rules err more often.
+    """
+    if query.text is None or query.messages is None:
+        return None
+    sure = closes if policy.history is History.REWRITE else stands_alone
+    return query.text if sure(query.text) else None
 
 
 def is_wanted(query: Query, policy: Policy, standalone: str | None) -> bool:

@@ -115,12 +115,12 @@ class Store:
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
     ) -> list[str | None]:
         """Each question with a history in words that need none; None: there are none, or nobody knows."""
-        found = [own_words(one.query) for one in accepted]
+        policies = [self._policies.of(keys, one.request.agent_type) or DEFAULT for one in accepted]
+        found = [own_words(one.query, policy) for one, policy in zip(accepted, policies, strict=True)]
         wanted = [
             at
             for at, one in enumerate(accepted)
-            if is_wanted(one.query, self._policies.of(keys, one.request.agent_type) or DEFAULT, found[at])
-            and not one.exact_only
+            if is_wanted(one.query, policies[at], found[at]) and not one.exact_only
         ]
         queries = [accepted[at].query for at in wanted]
         for at, text in zip(wanted, await self._rewriting.texts(queries, keys, budget), strict=True):

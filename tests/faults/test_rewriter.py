@@ -154,9 +154,9 @@ async def test_a_kept_rewriting_that_is_not_ours_is_made_again(
 async def test_what_needs_no_rewriting_is_not_sent(remote: Settings, llm: LLM, minilm: MiniLM) -> None:
     async with serving(remote, minilm) as (parts, keys):
         await look(parts, keys, prompt=SAID)
-        await look(parts, keys, messages=chat(*PARIS, "How do I reset my password?"))
+        await look(parts, keys, messages=chat(*PARIS, "No, that's all. Thank you!"))
         await look(parts, keys, messages=chat(*PARIS, SAID), tiers=["exact"])
-        await keep(parts, keys, messages=chat(*PARIS, "How do I reset my password?"))
+        await keep(parts, keys, messages=chat(*PARIS, "No, that's all. Thank you!"))
         assert llm.calls == 0
 
 
