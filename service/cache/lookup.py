@@ -227,16 +227,22 @@ class Lookup:
             return
         for question, score in zip(questions, scores, strict=True):
             similarity = question.held[rank].candidate.similarity
-            question.settle(rank, *weighed(score or 0.0, similarity, question.asked.policy, verifier))
+            question.settle(rank, *weighed(score, similarity, question.asked.policy, verifier))
 
 
-def weighed(score: float, similarity: float, policy: Policy, verifier: Verifier) -> tuple[float, float]:
-    """The score by the policy's head, if that was fitted to these weights, and the cut that belongs to it."""
+def weighed(
+    score: float | None, similarity: float, policy: Policy, verifier: Verifier
+) -> tuple[float, float]:
+    """The score by the policy's head, if that was fitted to these weights, and the cut that belongs to it.
+
+    0 for what the verifier can't read, whatever the head.
+    """
     head, cut = policy.verifier_head, policy.verifier_cut
     if head is not None and head.version != verifier.version:
         head, cut = None, None
-    shown = score if head is None else head.score(score, similarity)
-    return shown, verifier.cut if cut is None else cut
+    if score is not None and head is not None:
+        score = head.score(score, similarity)
+    return score or 0.0, verifier.cut if cut is None else cut
 
 
 def _ms_since(begun: float) -> float:

@@ -97,6 +97,8 @@ async def test_only_the_nearest_few_are_read(three: Parts, keys: TenantKeys) -> 
 async def test_what_is_too_long_to_read_is_not_served(three: Parts, keys: TenantKeys) -> None:
     reader = Reader({"first": None, "second": None})
     assert isinstance(await look(reading(three, reader), keys, **ASKED), Miss)
+    trusting = Policy(verifier_head=Head(version="weights 1", bias=50, logit=0, similarity=500))
+    assert isinstance(await look(reading(three, reader, trusting), keys, **ASKED), Miss)
 
 
 async def test_a_broken_verifier_makes_misses(three: Parts, keys: TenantKeys) -> None:
