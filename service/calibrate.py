@@ -232,7 +232,7 @@ def refitted(judged: Judged, version: str) -> tuple[Head, Judged]:
 
 
 def _headed(head: Head, judged: Judged) -> NDArray[np.float64]:
-    read = judged.scores < SERVED
+    read = (judged.scores < SERVED) & (judged.scores > 0)  # 0: beyond the verifier
     pairs = zip(judged.scores, judged.similarities, read, strict=True)
     return np.array([head.score(float(s), float(c)) if r else s for s, c, r in pairs])
 
@@ -242,7 +242,7 @@ def _fit(judged: Judged, version: str) -> Head:
 
     Newton's method with a ridge towards (0, 1, 0): few pairs change little.
     """
-    read = judged.passed & (judged.scores < SERVED)
+    read = judged.passed & (judged.scores < SERVED) & (judged.scores > 0)
     scores = np.clip(judged.scores[read], 1e-6, 1 - 1e-6)
     scaled = (judged.similarities[read] - MIDDLE) / SPREAD
     x = np.stack([np.ones(len(scores)), np.log(scores / (1 - scores)), scaled], axis=1)
