@@ -137,7 +137,8 @@ async def test_without_a_fault(remote: Settings, stub: Stub, redis: Redis, mode:
             assert answer.similarity == pytest.approx(1, abs=1e-5)
         calls = stub.calls
         answers = await look_at_pairs(parts, keys)
-        assert {one.reason for one in answers if isinstance(one, Miss)} == {Reason.BELOW_THRESHOLD}
+        missed = {one.reason for one in answers if isinstance(one, Miss)}
+        assert missed <= {Reason.BELOW_THRESHOLD, Reason.GUARD}
         assert stub.calls - calls == LOOKUPS
     found = vectors_in(redis, remote.key_prefix)
     wanted = [unit("one"), unit("two")]
