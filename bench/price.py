@@ -31,6 +31,7 @@ from bench.processes import served
 from bench.quality.sets import Utterance, digest, utterances
 from bench.raw import connected
 from service.model import GuardName
+from service.settings import Settings
 
 ARMS: Mapping[str, dict[str, bool]] = {
     "no verifier": {"verifier": False},
@@ -70,12 +71,12 @@ def fill(http: httpx.Client, entries: Sequence[Utterance]) -> None:
             http.post("/v1/cache/store/batch", json={"items": items}, timeout=120).raise_for_status()
 
 
-def question(arm: str, text: str, threshold: float | None, **more: Any) -> dict[str, Any]:
+def question(arm: str, text: str, threshold: float, **more: Any) -> dict[str, Any]:
     given = {} if threshold is None else {"threshold": threshold}
     return {"agent_type": arm, "prompt": text, "tiers": ["semantic"]} | given | more
 
 
-def kinds(http: httpx.Client, queries: Sequence[Utterance], threshold: float | None) -> dict[str, list[str]]:
+def kinds(http: httpx.Client, queries: Sequence[Utterance], threshold: float) -> dict[str, list[str]]:
     """The texts of each kind, as the arm with all guards and without a verifier sees them."""
     found: dict[str, list[str]] = defaultdict(list)
     for one in queries:
@@ -88,9 +89,7 @@ def kinds(http: httpx.Client, queries: Sequence[Utterance], threshold: float | N
     return dict(found)
 
 
-async def measured(
-    port: int, texts: Sequence[str], rounds: int, threshold: float | None
-) -> dict[str, list[float]]:
+async def measured(port: int, texts: Sequence[str], rounds: int, threshold: float) -> dict[str, list[float]]:
     """Seconds of each lookup, by arm; the arms take turns, and so does who is first."""
     taken: dict[str, list[float]] = {arm: [] for arm in ARMS}
     bodies = {
@@ -135,7 +134,12 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=4_000, help="in each arm's cache")
     parser.add_argument("--queries", type=int, default=1_000, help="sorted into kinds, 200 of each used")
     parser.add_argument("--rounds", type=int, default=10, help="how often each query is asked of each arm")
-    parser.add_argument("--threshold", type=float, help="instead of the default")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=Settings().threshold,
+        help="of all arms [the default with a verifier]",
+    )
     parser.add_argument("--output", type=Path, help="also write the figures as JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, served(Path(name), redis_timeout_s="5") as service:

@@ -1,12 +1,14 @@
 """The shipped verifier: a MiniLM-L6 cross-encoder in int8, trained by `bench/verifier` for one question.
 
-Does the answer to the one text fit the other? It reads a pair in both orders, so the score is symmetric.
-A pair's score doesn't depend on what else is in its batch.
+Does the answer to the one text fit the other? It reads a pair in both orders, unless the first leaves no
+hope; which one is first depends on the texts alone, so the score is symmetric. It doesn't depend on what else
+is in the batch.
 """
 
 import hashlib
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,15 @@ from numpy.typing import NDArray
 
 from service.embedders.local import tokenizer
 from service.errors import StartupError
-from service.verifiers.pairs import Encoded, Side, encode, side
+from service.verifiers.pairs import Encoded, encode, side
 
 WEIGHTS = Path(__file__).with_name("equivalence.onnx")
 LONGEST = 192
 """Word pieces of both texts; what is longer nobody trained it for."""
+
+
+HOPELESS = -1.0
+"""The logit (score 0.27) of the first order below which the second one isn't read."""
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,19 +58,19 @@ class CrossEncoder:
         """0 to 1 for each pair; None where the two texts are too long."""
         sides = {text: side(self._tokenizer, text) for pair in pairs for text in pair}
         fitting = [at for at, (a, b) in enumerate(pairs) if len(sides[a].ids) + len(sides[b].ids) <= LONGEST]
-        scores: list[float | None] = [None] * len(pairs)
-        if fitting:
-            logits = self._logits([(sides[pairs[at][0]], sides[pairs[at][1]]) for at in fitting])
-            for at, logit in zip(fitting, logits, strict=True):
-                scores[at] = float(1 / (1 + np.exp(-logit)))
-        return scores
+        ordered = {at: [sides[text] for text in sorted(pairs[at])] for at in fitting}
+        logits = self._logits({at: encode(a, b) for at, (a, b) in ordered.items()})
+        hopeful = {at: encode(b, a) for at, (a, b) in ordered.items() if logits[at] > HOPELESS}
+        for at, logit in self._logits(hopeful).items():
+            logits[at] = (logits[at] + logit) / 2
+        return [1 / (1 + math.exp(-logits[at])) if at in logits else None for at in range(len(pairs))]
 
-    def _logits(self, pairs: Sequence[tuple[Side, Side]]) -> NDArray[np.float32]:
-        """[n], the mean over both orders."""
-        feed = _feed([encode(a, b) for a, b in pairs] + [encode(b, a) for a, b in pairs])
-        found: Any = self._session.run(None, feed)[0]
-        both: NDArray[np.float32] = found.reshape(2, -1).mean(0)
-        return both
+    def _logits(self, rows: Mapping[int, Encoded]) -> dict[int, float]:
+        """By the same keys."""
+        if not rows:
+            return {}
+        found: Any = self._session.run(None, _feed(list(rows.values())))[0]
+        return dict(zip(rows, found.tolist(), strict=True))
 
 
 def _feed(rows: Sequence[Encoded]) -> dict[str, NDArray[np.int64]]:
