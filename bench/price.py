@@ -72,7 +72,7 @@ def fill(http: httpx.Client, entries: Sequence[Utterance]) -> None:
 
 
 def question(arm: str, text: str, threshold: float, **more: Any) -> dict[str, Any]:
-    given = {} if threshold is None else {"threshold": threshold}
+    given = {"threshold": threshold}
     return {"agent_type": arm, "prompt": text, "tiers": ["semantic"]} | given | more
 
 
