@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +50,16 @@ class Served:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None  # noqa: S101 - it was asked for
+        with self.process.stdout as lines:
+            for line in lines:
+                self.said.append(line)
 
     def wait(self) -> "Served":
         """Until it is ready."""
@@ -65,9 +75,10 @@ class Served:
         """Send a signal, wait for the end, and return what was printed."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        output, _ = self.process.communicate(timeout=60)
+        self.process.wait(60)
+        self._reader.join(60)  # a worker may outlive the process it was started by
         self.http.close()
-        return output
+        return "".join(self.said)
 
 
 @contextmanager

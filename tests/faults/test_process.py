@@ -13,6 +13,7 @@ from bench.processes import Served, command, free_port, gone, redis_servers, ser
 from tests.acl import acl_options, as_service
 
 LOOKUP, STORE = "/v1/cache/lookup", "/v1/cache/store"
+SERVING = "INFO service.app: serving from Redis"
 
 
 def entry(n: int) -> dict[str, object]:
@@ -132,6 +133,9 @@ def test_workers_share_the_work_and_die_with_their_parent(tmp_path: Path) -> Non
     service = Served(tmp_path, workers="2").wait()
     for n in range(20):
         assert service.http.post(STORE, json=entry(n) | {"response": n}).status_code == 201
+    attached = time.monotonic() + 20
+    while "".join(service.said).count(SERVING) < 2 and time.monotonic() < attached:
+        time.sleep(0.05)  # one worker may be ready before the other
     service.process.kill()
     service.process.wait(10)
     assert gone(tmp_path)
@@ -144,7 +148,7 @@ def test_workers_share_the_work_and_die_with_their_parent(tmp_path: Path) -> Non
         time.sleep(0.1)
     else:
         raise AssertionError("a worker outlived the service")
-    assert service.end().count("INFO service.app: serving from Redis") == 2
+    assert service.end().count(SERVING) == 2
     with served(tmp_path) as again:
         assert again.http.post(LOOKUP, json=entry(7)).json()["response"] == 7
 
