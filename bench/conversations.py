@@ -261,7 +261,7 @@ async def served_by_service(turns: Sequence[Row], chats: Sequence[Row]) -> dict[
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(EmbeddedRedis(folder, port=0))
-        settings = Settings(data_dir=folder, secret="a secret of the bench", redis_timeout_s=5)  # noqa: S106
+        settings = Settings(data_dir=folder, secret="a secret of the bench", redis_timeout_s=5)  # noqa: S106 - no secret
         parts = await stack.enter_async_context(opened(settings, redis.url))
         await parts.attach(lambda _: None)
         for history in History:

@@ -161,12 +161,12 @@ async def opened(
 async def _embedder(settings: Settings, model: Model | None) -> AsyncIterator[Embedder]:
     """The one that the settings name; each is imported when it is needed, which takes half a second."""
     if settings.embedder == "openai":
-        from service.embedders.openai import provider  # noqa: PLC0415
+        from service.embedders.openai import provider  # noqa: PLC0415 - when it is needed
 
         async with provider(settings) as embedder:
             yield embedder
     else:
-        from service.embedders.local import MiniLM  # noqa: PLC0415
+        from service.embedders.local import MiniLM  # noqa: PLC0415 - when it is needed
 
         async with batching(model or MiniLM(settings.embedder_threads)) as embedder:
             yield embedder
@@ -178,7 +178,7 @@ async def _verifier(settings: Settings) -> AsyncIterator[Verifier | None]:
         yield None
         return
     from service.verifiers.crossencoder import WEIGHTS, CrossEncoder  # noqa: PLC0415 - as the embedders
-    from service.verifiers.threaded import threaded  # noqa: PLC0415
+    from service.verifiers.threaded import threaded  # noqa: PLC0415 - when it is needed
 
     async with threaded(CrossEncoder(settings.verifier_weights or WEIGHTS)) as verifier:
         yield verifier
@@ -195,12 +195,12 @@ async def judges(settings: Settings) -> AsyncIterator[tuple[Embedder, Verifier |
 async def _rewriter(settings: Settings) -> AsyncIterator[Rewriter | None]:
     """The one that the settings name, if any; imported as `_embedder` does."""
     if settings.rewriter == "openai":
-        from service.rewriters import openai  # noqa: PLC0415
+        from service.rewriters import openai  # noqa: PLC0415 - when it is needed
 
         async with openai.rewriter(settings) as one:
             yield one
     elif settings.rewriter == "anthropic":
-        from service.rewriters import anthropic  # noqa: PLC0415
+        from service.rewriters import anthropic  # noqa: PLC0415 - when it is needed
 
         async with anthropic.rewriter(settings) as one:
             yield one

@@ -72,7 +72,7 @@ class OnnxFolder:
 
     def __init__(self, folder: Path, threads: int) -> None:
         import onnxruntime  # noqa: PLC0415 - as service.embedders.local
-        from tokenizers import Tokenizer  # noqa: PLC0415
+        from tokenizers import Tokenizer  # noqa: PLC0415 - when it is needed
 
         weights = (folder / "model.onnx").read_bytes()
         options = onnxruntime.SessionOptions()

@@ -30,7 +30,7 @@ HOPELESS = -1.0
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What belongs to the weights; written by `semcached calibrate`."""
+    """What lies beside the weights; the cut came out of `semcached calibrate`."""
 
     cut: float
 
@@ -43,7 +43,9 @@ class CrossEncoder:
         try:
             import onnxruntime  # noqa: PLC0415 - half a second that a service without a verifier doesn't need
         except ImportError as error:
-            raise StartupError(f"{error.name} is missing: `pip install semcached-server[local]`") from None
+            raise StartupError(
+                f"{error.name} is missing: `pip install semcached-server[local]`, or SEMCACHED_VERIFIER=off"
+            ) from None
         self._tokenizer = tokenizer()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -2,9 +2,10 @@
 
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from tokenizers import Tokenizer
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 CLS, SEP = 101, 102
 ALONE, STEM, WORD, RUN, MARK = range(5)
@@ -35,7 +36,7 @@ class Encoded(NamedTuple):
     flags: list[int]
 
 
-def side(tokenizer: Tokenizer, text: str) -> Side:
+def side(tokenizer: "Tokenizer", text: str) -> Side:
     """A text's pieces and words; once per text, however many others it is compared with."""
     found = tokenizer.encode(text, add_special_tokens=False)
     word_of = [at or 0 for at in found.word_ids]

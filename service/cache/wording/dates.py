@@ -164,7 +164,7 @@ def _year(text: Wording, at: int) -> Iterator[tuple[str, int]]:
             yield "year", int(raw)
     if raw.isdecimal() and at + 2 < len(words) and words[at + 1].fold in {"st", "nd", "rd", "th"}:
         unit = words[at + 2].fold
-        if unit in {"quarter", "century"} and len(raw) <= 2:  # noqa: PLR2004
+        if unit in {"quarter", "century"} and len(raw) <= 2:  # noqa: PLR2004 - digits and calendar
             yield unit, int(raw)
 
 
@@ -194,15 +194,15 @@ def _numeric(raw: str, kinds: dict[str, set[int]]) -> Iterator[frozenset[tuple[i
             kinds.setdefault("year", set()).add(first)
             yield from _readings(second, third, both=False)
         else:
-            kinds.setdefault("year", set()).add(third if third > 99 else 2000 + third)  # noqa: PLR2004
+            kinds.setdefault("year", set()).add(third if third > 99 else 2000 + third)  # noqa: PLR2004 - digits and calendar
             yield from _readings(first, second, both=True)
-    elif short and ("0" in (short.group(1)[0], short.group(2)[0]) or max(map(int, short.groups())) > 12):  # noqa: PLR2004
+    elif short and ("0" in (short.group(1)[0], short.group(2)[0]) or max(map(int, short.groups())) > 12):  # noqa: PLR2004 - digits and calendar
         yield from _readings(int(short.group(1)), int(short.group(2)), both=True)
 
 
 def _readings(first: int, second: int, *, both: bool) -> Iterator[frozenset[tuple[int, int]]]:
     options = [(first, second), (second, first)] if both else [(first, second)]
-    found = frozenset((month, day) for month, day in options if 1 <= month <= 12 and 1 <= day <= 31)  # noqa: PLR2004
+    found = frozenset((month, day) for month, day in options if 1 <= month <= 12 and 1 <= day <= 31)  # noqa: PLR2004 - digits and calendar
     if found:
         yield found
 
@@ -214,13 +214,13 @@ def _clock(text: Wording, at: int) -> Iterator[frozenset[int]]:
     found = CLOCK.fullmatch(raw)
     if found:
         hour, minute = int(found.group(1)), int(found.group(2))
-    elif raw.isdecimal() and len(raw) <= 2 and after in {"am", "pm", "oclock"}:  # noqa: PLR2004
+    elif raw.isdecimal() and len(raw) <= 2 and after in {"am", "pm", "oclock"}:  # noqa: PLR2004 - digits and calendar
         hour, minute = int(raw), 0
     else:
         return
     if after in {"am", "pm"}:
         hour = hour % 12 + (12 if after == "pm" else 0)
-    elif 1 <= hour <= 12:  # noqa: PLR2004
+    elif 1 <= hour <= 12:  # noqa: PLR2004 - digits and calendar
         yield frozenset({hour % 12 * 60 + minute, (hour % 12 + 12) * 60 + minute})
         return
     yield frozenset({hour * 60 + minute})

@@ -129,7 +129,7 @@ def _spelt(words: Sequence[Word], at: int) -> Figure:
             current += TENS[fold]
         elif fold in UNITS and _fits(current, UNITS[fold]) and (end == at or current or total):
             current += UNITS[fold]
-        elif not (fold == "and" and (current >= 100 or total) and _next(words, end) in SPELT):  # noqa: PLR2004
+        elif not (fold == "and" and (current >= 100 or total) and _next(words, end) in SPELT):  # noqa: PLR2004 - one hundred
             break
         end += 1
     value = total + current

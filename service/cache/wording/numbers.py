@@ -34,6 +34,6 @@ def agree(a: Wording, b: Wording) -> bool:
 
 def _same_counts(a: Sequence[Measure], b: Sequence[Measure]) -> bool:
     """Whether two things that both count have not exchanged their numbers: "2 adults, 3 children"."""
-    mine, yours = ({stem(one.noun): one for one in some if len(one.noun) > 2} for some in (a, b))  # noqa: PLR2004
+    mine, yours = ({stem(one.noun): one for one in some if len(one.noun) > 2} for some in (a, b))  # noqa: PLR2004 - letters
     both = [(mine[noun], yours[noun]) for noun in mine.keys() & yours.keys()]
     return sum(not equal(one, other) for one, other in both) < 2  # noqa: PLR2004 - an exchange takes two

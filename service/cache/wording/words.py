@@ -124,9 +124,9 @@ def stem(word: str) -> str:
         if word.endswith(ending) and len(word) >= least and not word.endswith(("ss", "us", "is", "eed")):
             word = word[: -len(ending)] + put
             break
-    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":  # noqa: PLR2004
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":  # noqa: PLR2004 - letters
         word = word[:-1]
-    return word.removesuffix("e") if len(word) > 3 else word  # noqa: PLR2004
+    return word.removesuffix("e") if len(word) > 3 else word  # noqa: PLR2004 - letters
 
 
 def _read(chunk: str) -> tuple[Word, ...]:
