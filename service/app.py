@@ -19,11 +19,10 @@ from service.api.authentication import authentication
 from service.api.measuring import Measuring
 from service.api.problems import handle
 from service.api.services import Services, provide_services
-from service.embedders.batching import Model
 from service.errors import EmbedderError, StartupError, StoreUnavailableError
 from service.logs import log_to_stderr
 from service.settings import Settings, from_environment
-from service.wiring import Parts, opened
+from service.wiring import NOTHING, Loaded, Parts, opened
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +30,21 @@ CHECK_S = 1.0
 MEASURE_EVERY = 10
 
 
-def create_app(settings: Settings, redis_url: str, model: Model | None = None) -> Litestar:
+def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> Litestar:
     """The application over one Redis. It starts also while that is away, and attaches when it comes.
 
     Args:
         settings: as given.
         redis_url: the Redis to work on.
-        model: an embedding model that is loaded already.
+        loaded: the local models, as far as they are loaded already.
     """
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with opened(settings, redis_url, model) as parts, _background(_Attachment(parts)) as attachment:
+        async with (
+            opened(settings, redis_url, loaded) as parts,
+            _background(_Attachment(parts)) as attachment,
+        ):
             app.state.services = Services(
                 lookup=parts.lookup,
                 store=parts.store,

@@ -197,9 +197,9 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:
 
 async def _prepared(settings: Settings, url: str, model: "MiniLM | None") -> None:
     """Refuse to start what can't work, with one clear line; what is away may come later."""
-    from service.wiring import opened
+    from service.wiring import Loaded, opened
 
-    async with opened(settings, url, model) as parts:
+    async with opened(settings, url, Loaded(model)) as parts:
         try:
             await parts.attach(_say)
         except (StoreUnavailableError, EmbedderError) as error:

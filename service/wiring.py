@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from service import migrate
 from service.cache.digests import Keyring
@@ -25,6 +26,7 @@ from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 from service.store.rewritings import RedisRewritings
+from service.verifiers import threaded
 
 SECRET_BYTES = 32
 
@@ -101,16 +103,26 @@ class Parts:
         self.responses.follow(layout, generation)
 
 
+class Loaded(NamedTuple):
+    """Local models that are in memory already; who opens many services shares them."""
+
+    embedder: Model | None = None
+    verifier: threaded.Model | None = None
+
+
+NOTHING = Loaded()
+
+
 @asynccontextmanager
 async def opened(
-    settings: Settings, redis_url: str, model: Model | None = None, policies: Policies | None = None
+    settings: Settings, redis_url: str, loaded: Loaded = NOTHING, policies: Policies | None = None
 ) -> AsyncIterator[Parts]:
     """The parts, with a warm embedder; everything opened here is closed at the end.
 
     Args:
         settings: as given.
         redis_url: the Redis to work on.
-        model: the local one, where it is loaded already.
+        loaded: the local models, as far as they are loaded already.
         policies: a test's own.
 
     Raises:
@@ -122,8 +134,8 @@ async def opened(
     redis_s = settings.redis_timeout_s
     async with (
         connected(redis_url, redis_s, keys.meta("probe")) as redis,
-        _embedder(settings, model) as embedder,
-        _verifier(settings) as verifier,
+        _embedder(settings, loaded.embedder) as embedder,
+        _verifier(settings, loaded.verifier) as verifier,
         _rewriter(settings) as rewriter,
     ):
         responses = RedisResponses(redis, keys)
@@ -173,21 +185,20 @@ async def _embedder(settings: Settings, model: Model | None) -> AsyncIterator[Em
 
 
 @asynccontextmanager
-async def _verifier(settings: Settings) -> AsyncIterator[Verifier | None]:
+async def _verifier(settings: Settings, model: threaded.Model | None) -> AsyncIterator[Verifier | None]:
     if settings.verifier == "off":
         yield None
         return
     from service.verifiers.crossencoder import WEIGHTS, CrossEncoder  # noqa: PLC0415 - as the embedders
-    from service.verifiers.threaded import threaded  # noqa: PLC0415 - when it is needed
 
-    async with threaded(CrossEncoder(settings.verifier_weights or WEIGHTS)) as verifier:
+    async with threaded.threaded(model or CrossEncoder(settings.verifier_weights or WEIGHTS)) as verifier:
         yield verifier
 
 
 @asynccontextmanager
 async def judges(settings: Settings) -> AsyncIterator[tuple[Embedder, Verifier | None]]:
     """What tells two texts apart, without a Redis."""
-    async with _embedder(settings, None) as embedder, _verifier(settings) as verifier:
+    async with _embedder(settings, None) as embedder, _verifier(settings, None) as verifier:
         yield embedder, verifier
 
 

@@ -12,7 +12,8 @@ from service.embedders.local import MiniLM
 from service.settings import Settings
 from service.store.embedded import EmbeddedRedis
 from service.store.rates import LIBRARY
-from service.wiring import Parts, opened
+from service.verifiers.crossencoder import CrossEncoder
+from service.wiring import Loaded, Parts, opened
 from tests.acl import acl_options, as_service
 
 
@@ -35,6 +36,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
 @pytest.fixture(scope="session")
 def minilm() -> MiniLM:
     return MiniLM()
+
+
+@pytest.fixture(scope="session")
+def models(minilm: MiniLM) -> Loaded:
+    """Loaded once: a verifier for each test would take gigabytes."""
+    return Loaded(minilm, CrossEncoder())
 
 
 @pytest.fixture
@@ -69,9 +76,9 @@ def settings(prefix: str, tmp_path: Path, redis_server: EmbeddedRedis) -> Settin
 
 
 @pytest.fixture
-async def parts(settings: Settings, minilm: MiniLM) -> AsyncIterator[Parts]:
+async def parts(settings: Settings, models: Loaded) -> AsyncIterator[Parts]:
     """A working service without HTTP."""
     assert settings.redis_url is not None
-    async with opened(settings, settings.redis_url, minilm) as opened_parts:
+    async with opened(settings, settings.redis_url, models) as opened_parts:
         await opened_parts.attach(lambda _: None)
         yield opened_parts

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Z = 1.959964
+from service.calibrate import Rate
+
 FALSE_RATES = (0.001, 0.01, 0.05)
 REPLICATES = 400
 SEED = 1
@@ -25,12 +26,8 @@ class Share(NamedTuple):
 
 def share(hits: int, total: int) -> Share:
     """0 of 0 is 0, and may be anything."""
-    if total == 0:
-        return Share(0, 0, 0.0, 0.0, 1.0)
-    p = hits / total
-    middle, spread = p + Z * Z / (2 * total), Z * math.sqrt(p * (1 - p) / total + Z * Z / (4 * total * total))
-    low, high = (middle - spread) / (1 + Z * Z / total), (middle + spread) / (1 + Z * Z / total)
-    return Share(hits, total, p, max(0.0, low), min(1.0, high))
+    rate = Rate(hits, total)
+    return Share(hits, total, rate.share, *rate.interval)
 
 
 class Estimate(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.verifier.sets import Pair, given, graded, rows, situated, trainable
+from bench.verifier.sets import Pair, free_of_validation, given, graded, rows, situated, trainable
 
 COMMITTED = Path(__file__).parents[1] / "data"
 
@@ -45,7 +45,7 @@ class Training(NamedTuple):
     @classmethod
     def of(cls, data: Path) -> "Training":
         """From the same reader as the training's."""
-        read = [pair for pair in trainable(data) if not pair.held_back]
+        read = free_of_validation(list(trainable(data)))
         texts = frozenset(text for pair in read for text in (pair.text_a, pair.text_b))
         return cls(frozenset(frozenset((pair.text_a, pair.text_b)) for pair in read), texts)
 

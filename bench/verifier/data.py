@@ -20,7 +20,7 @@ CAPS = {
     ("checklist_qqp", 1): 1000, ("stsb", 0): 700, ("banking77", 0): 1800, ("clinc150", 0): 1800,
     ("parade", 0): 700, ("parade", 1): 700, ("disfl_qa", 1): 2000,
 }  # fmt: skip
-QUESTIONS = 14_000
+QUESTIONS = 10_000
 
 
 def epoch(pairs: list[Pair], questions: list[str], rules: Rules, chance: random.Random) -> list[Pair]:
@@ -83,7 +83,7 @@ def main() -> None:
     questions = sets.questions(given.data)
     rules = Rules(WordNet(), names(questions), given.seed)
     pairs = list(dict.fromkeys(sets.trainable(given.data, given.seed)))
-    training = [pair for pair in pairs if not pair.held_back]
+    training = sets.free_of_validation(pairs)
     given.out.mkdir(parents=True, exist_ok=True)
     for number in range(given.epochs):
         made = epoch(training, questions, rules, chance)

@@ -20,7 +20,7 @@ from bench.verifier.net import CrossEncoder
 from service.embedders.local import tokenizer as minilm_tokenizer
 from service.verifiers.pairs import Encoded, encode, side
 
-LONGEST = 96
+LONGEST = 192
 TOKENS = 2048  # of one step, padding included
 
 
@@ -91,16 +91,16 @@ def main() -> None:
     net = CrossEncoder.started(given.weights)
     net.train()
     files = [given.data / f"epoch{number}.jsonl" for number in range(given.epochs)]
-    total = given.epochs * sum(1 for _ in files[0].open())
     decayed = [p for p in net.parameters() if p.requires_grad and p.ndim > 1]
     plain = [p for p in net.parameters() if p.requires_grad and p.ndim == 1]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0}], lr=given.rate
     )
     done, begun, recent = 0, time.time(), 0.0
-    for file in files:
-        for step, batch in enumerate(batches(encoded(file, chance), chance)):
-            share = done / total
+    for number, file in enumerate(files):
+        steps = batches(encoded(file, chance), chance)
+        for step, batch in enumerate(steps):
+            share = (number + step / len(steps)) / len(files)
             warm = min(1.0, share / 0.03)
             for group in optimizer.param_groups:
                 group["lr"] = given.rate * warm * 0.5 * (1 + math.cos(math.pi * share))

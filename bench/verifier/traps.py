@@ -163,7 +163,7 @@ RINGS = [
     "cause|symptoms|treatment|prevention",
     "causes|symptoms|treatments|side effects",
     "born|buried|educated|married",
-    "my|your|his|her|their|our",
+    "my|his|her|their",
     "husband|wife|boss|friend",
     "per person|in total|per group|per day",
     "on weekdays|on weekends|on holidays",
@@ -241,7 +241,9 @@ SAME = [
     ("world war i", "first world war"), ("percent", "%"), ("dollars", "usd"), ("euros", "eur"),
     ("two-factor authentication", "2fa"), ("2fa", "two-factor authentication"), ("tv", "television"),
     ("television", "tv"), ("app", "application"), ("application", "app"), ("phone", "telephone"),
-    ("email", "e-mail"), ("doctor", "dr."), ("versus", "vs"), ("vs", "versus"), ("and", "&"),
+    ("email", "e-mail"), ("e-mail", "email"), ("log in", "sign in"), ("sign in", "log in"),
+    ("log in", "login"), ("wifi", "wi-fi"), ("wi-fi", "wifi"), ("can i", "is it possible to"),
+    ("online", "on the internet"), ("doctor", "dr."), ("versus", "vs"), ("vs", "versus"), ("and", "&"),
     ("okay", "ok"), ("information", "info"), ("info", "information"), ("database", "db"),
     ("javascript", "js"), ("kubernetes", "k8s"), ("postgres", "postgresql"), ("config", "configuration"),
     ("repository", "repo"), ("repo", "repository"), ("directory", "folder"), ("folder", "directory"),
@@ -253,6 +255,13 @@ SAME = [
     ("bring up", "show"), ("job", "work"), ("maximum", "max"), ("minimum", "min"), ("max", "maximum"),
     ("average", "avg"), ("document", "doc"), ("university", "uni"), ("weeks", "wks"),
 ]  # fmt: skip
+
+OWNED = (
+    "order|account|password|card|subscription|invoice|bill|refund|payment|phone|laptop|computer|email|"
+    "e-mail|booking|reservation|flight|ticket|package|parcel|delivery|plan|profile|address|passport|visa|"
+    "license|licence|loan|mortgage|contract|policy|claim|router|device|app|username|pin|balance|statement|"
+    "transfer|deposit|membership|car|order status|phone number|credit card|debit card|bank account"
+)
 
 
 class Rules:
@@ -274,7 +283,7 @@ class Rules:
         }
         self.rewordings: list[Rule] = [
             self.polite, self.same, self.same, self.synonym, self.digits, self.flat, self.fronted,
-            self.plural, self.typo, self.month_form, self.shortened,
+            self.plural, self.typo, self.month_form, self.shortened, self.determiner,
         ]  # fmt: skip
 
     def trap(self, text: str) -> tuple[str, str] | None:
@@ -488,6 +497,12 @@ class Rules:
             return None
         found, new = self._chance.choice(options)
         return _put(text, found, new.upper() if found.group().isupper() and len(found.group()) > 1 else new)
+
+    def determiner(self, text: str) -> str | None:
+        """Another article, or "my" for one, before what a customer has one of."""
+        found = self._pick(re.finditer(rf"\b(my|the|an?|your)(?= (?:{OWNED})\b)", text))
+        others = ["my", "the", "my", "your", "a"]
+        return None if found is None else _put(text, found, self._chance.choice(others))
 
     def synonym(self, text: str) -> str | None:
         """A word that has the same first meaning."""

@@ -10,8 +10,8 @@ from litestar.testing import AsyncTestClient
 
 from service.api.auth import Role, create_key
 from service.app import create_app
-from service.embedders.local import MiniLM
 from service.settings import Settings
+from service.wiring import Loaded
 
 
 @pytest.fixture
@@ -20,18 +20,18 @@ def keys_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def client(settings: Settings, minilm: MiniLM) -> AsyncIterator[AsyncTestClient[Litestar]]:
+async def client(settings: Settings, models: Loaded) -> AsyncIterator[AsyncTestClient[Litestar]]:
     """Without keys: everybody is admin of tenant `default`."""
-    async with AsyncTestClient(create_app(settings, settings.redis_url or "", minilm)) as http:
+    async with AsyncTestClient(create_app(settings, settings.redis_url or "", models)) as http:
         yield http
 
 
 @pytest.fixture
 async def guarded(
-    settings: Settings, minilm: MiniLM, keys_file: Path
+    settings: Settings, models: Loaded, keys_file: Path
 ) -> AsyncIterator[AsyncTestClient[Litestar]]:
     """With keys: `acme`'s reader, writer and admin are in `guarded.headers_of`."""
     create_key(keys_file, "someone", Role.reader)
     guarded_settings = replace(settings, keys_file=keys_file, admin_key="the first admin key")
-    async with AsyncTestClient(create_app(guarded_settings, settings.redis_url or "", minilm)) as http:
+    async with AsyncTestClient(create_app(guarded_settings, settings.redis_url or "", models)) as http:
         yield http

@@ -14,12 +14,11 @@ from redis import Redis
 
 from service.api.auth import Role, create_key
 from service.app import create_app
-from service.embedders.local import MiniLM
 from service.settings import Settings
 from service.store.client import connected
 from service.store.embedded import EmbeddedRedis
 from service.store.rates import Rates
-from service.wiring import Parts
+from service.wiring import Loaded, Parts
 
 pytestmark = pytest.mark.anyio
 
@@ -28,8 +27,8 @@ QUESTION = {"agent_type": "a", "prompt": "p"}
 
 
 @contextlib.asynccontextmanager
-async def limited(settings: Settings, minilm: MiniLM, **limits: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(replace(settings, **limits), settings.redis_url or "", minilm)
+async def limited(settings: Settings, models: Loaded, **limits: Any) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(replace(settings, **limits), settings.redis_url or "", models)
     # Not Litestar's client, which has a loop for the app and sends one request after the other.
     transport = httpx.ASGITransport(cast("Any", app))
     async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://x") as http:
@@ -50,11 +49,11 @@ async def statuses(http: httpx.AsyncClient, count: int, path: str, **request: An
 
 
 async def test_requests_in_flight_are_bounded_per_key(
-    settings: Settings, minilm: MiniLM, tmp_path: Path
+    settings: Settings, models: Loaded, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys.json"
     greedy, other = ({"Authorization": f"Bearer {create_key(keys, 'acme', Role.reader)}"} for _ in range(2))
-    async with limited(settings, minilm, max_in_flight=4, keys_file=keys) as http:
+    async with limited(settings, models, max_in_flight=4, keys_file=keys) as http:
         found: dict[str, list[int]] = {}
 
         async def run(name: str, count: int, headers: dict[str, str]) -> None:
@@ -70,8 +69,8 @@ async def test_requests_in_flight_are_bounded_per_key(
         assert await statuses(http, 4, LOOKUP, json=QUESTION, headers=greedy) == [200] * 4
 
 
-async def test_bodies_in_flight_are_bounded(settings: Settings, minilm: MiniLM) -> None:
-    async with limited(settings, minilm, max_body_bytes_in_flight=2**25) as http:
+async def test_bodies_in_flight_are_bounded(settings: Settings, models: Loaded) -> None:
+    async with limited(settings, models, max_body_bytes_in_flight=2**25) as http:
         body = msgspec.json.encode({"items": [QUESTION]}) + b" " * (15 * 2**20)
         found = await statuses(http, 4, BATCH, content=body)
         assert sorted(found) == [200, 429, 429, 429]
@@ -79,13 +78,13 @@ async def test_bodies_in_flight_are_bounded(settings: Settings, minilm: MiniLM) 
         assert await statuses(http, 1, LOOKUP, content=body) == [413]
 
 
-async def test_the_rate_limit(settings: Settings, minilm: MiniLM, tmp_path: Path) -> None:
+async def test_the_rate_limit(settings: Settings, models: Loaded, tmp_path: Path) -> None:
     """Ten at once, then one each tenth of a second; a key may have its own limit."""
     keys = tmp_path / "keys.json"
     plain, slow, free = (
         {"Authorization": f"Bearer {create_key(keys, 'acme', Role.reader, rate)}"} for rate in (None, 1, 0)
     )
-    async with limited(settings, minilm, rate_limit=10, keys_file=keys) as http:
+    async with limited(settings, models, rate_limit=10, keys_file=keys) as http:
         found = [(await http.post(LOOKUP, json=QUESTION, headers=slow)).status_code for _ in range(3)]
         assert found[0] == 200
         assert found.count(429) >= 1
@@ -152,9 +151,9 @@ async def test_gcra_counts_exactly(parts: Parts, redis: Redis, prefix: str) -> N
     assert 0 < redis.pttl(f"{prefix}:{{rate:k}}") <= 1100
 
 
-async def test_without_redis_nobody_is_held_up_by_the_rate_limit(settings: Settings, minilm: MiniLM) -> None:
+async def test_without_redis_nobody_is_held_up_by_the_rate_limit(settings: Settings, models: Loaded) -> None:
     away = replace(settings, redis_url="redis://127.0.0.1:1")
-    async with limited(away, minilm, rate_limit=1) as http:
+    async with limited(away, models, rate_limit=1) as http:
         for _ in range(20):
             answer = await http.post(LOOKUP, json=QUESTION)
             assert (answer.status_code, answer.headers["x-cache"]) == (200, "BYPASS")

@@ -14,9 +14,9 @@ from litestar.testing import AsyncTestClient
 from service.api.auth import Role, create_key
 from service.app import create_app
 from service.cache import guards
-from service.embedders.local import MiniLM
 from service.settings import Settings
 from service.verifiers.crossencoder import WEIGHTS
+from service.wiring import Loaded
 
 pytestmark = pytest.mark.anyio
 
@@ -51,9 +51,9 @@ async def get(http: Http, agent_type: str, **request: Any) -> Any:
 
 
 @asynccontextmanager
-async def another(settings: Settings, minilm: MiniLM) -> AsyncIterator[Http]:
+async def another(settings: Settings, models: Loaded) -> AsyncIterator[Http]:
     """A second application over the same Redis."""
-    async with AsyncTestClient(create_app(settings, settings.redis_url or "", minilm)) as http:
+    async with AsyncTestClient(create_app(settings, settings.redis_url or "", models)) as http:
         yield http
 
 
@@ -183,13 +183,13 @@ async def test_roles_and_tenants(guarded: Http, keys_file: Path) -> None:
         assert answer.json()["decision"]["threshold"] == threshold
 
 
-async def test_others_follow_without_a_restart(client: Http, settings: Settings, minilm: MiniLM) -> None:
+async def test_others_follow_without_a_restart(client: Http, settings: Settings, models: Loaded) -> None:
     async def threshold(http: Http) -> float:
         decision = (await http.post(LOOKUP, json=ASKED | {"explain": True})).json()["decision"]
         return float(decision["threshold"])
 
     await put(client, "support", {"threshold": 0.5})
-    async with another(settings, minilm) as second:
+    async with another(settings, models) as second:
         assert await threshold(second) == 0.5  # also what a restart finds
         await put(client, "support", {"threshold": 0.6})
         with anyio.fail_after(10):

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 from redis import Redis, exceptions
 
-from service.embedders.local import MiniLM
 from service.errors import StartupError
 from service.settings import Settings
 from service.store.embedded import EmbeddedRedis
-from service.wiring import opened
+from service.wiring import Loaded, opened
 from tests.acl import FILE, MIGRATE, SERVICE, as_service
 
 NEVER = """
@@ -83,11 +82,11 @@ def test_migrations_may_do_little_more(user: Redis) -> None:
 
 
 @pytest.mark.anyio
-async def test_each_user_sets_up_an_empty_redis(settings: Settings, redis: Redis, minilm: MiniLM) -> None:
+async def test_each_user_sets_up_an_empty_redis(settings: Settings, redis: Redis, models: Loaded) -> None:
     """Migrations may run under either; the service does, on its first start."""
     for user, prefix in [(SERVICE, settings.key_prefix), (MIGRATE, settings.key_prefix[:-1] + "x")]:
         url = as_service(settings.redis_url or "", user)
-        async with opened(replace(settings, key_prefix=prefix), url, minilm) as parts:
+        async with opened(replace(settings, key_prefix=prefix), url, models) as parts:
             await parts.attach(lambda _: None)
             assert parts.responses.generation is not None
     redis.execute_command("FT.DROPINDEX", f"{prefix}:{{0}}:responses:index:1")

@@ -19,7 +19,6 @@ from service.api.auth import operator
 from service.app import create_app
 from service.cache.digests import TenantKeys
 from service.cache.ports import Budget
-from service.embedders.local import MiniLM
 from service.errors import EmbedderError, LayoutError, StoreFullError, StoreUnavailableError
 from service.model import Hit, Miss, Reason
 from service.settings import Settings
@@ -27,7 +26,7 @@ from service.store.breaker import IN_A_ROW, WINDOW
 from service.store.client import PROBE_S
 from service.store.embedded import EmbeddedRedis, running_url
 from service.telemetry import BREAKER_OPEN, REDIS_FAILURES
-from service.wiring import Parts, opened
+from service.wiring import Loaded, Parts, opened
 from tests.acl import acl_options, as_service
 from tests.helpers import accepted, keep, look
 
@@ -47,12 +46,12 @@ def own(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 @asynccontextmanager
 async def service(
-    own: EmbeddedRedis, minilm: MiniLM, timeout_s: float = 0.25, *, admin: bool = False
+    own: EmbeddedRedis, models: Loaded, timeout_s: float = 0.25, *, admin: bool = False
 ) -> AsyncIterator[Parts]:
     """As the ACL's user; `admin` where a test sends through it what the service never does."""
     url = own.url if admin else as_service(own.url)
     settings = Settings(redis_url=url, secret="a secret of the tests, 1", redis_timeout_s=timeout_s)
-    async with opened(settings, url, minilm) as parts:
+    async with opened(settings, url, models) as parts:
         with anyio.fail_after(30):
             while parts.responses.generation is None:
                 try:
@@ -82,8 +81,8 @@ async def closed(parts: Parts) -> None:
             await anyio.sleep(0.05)
 
 
-async def test_a_hung_redis_makes_misses_and_comes_back(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm) as parts:
+async def test_a_hung_redis_makes_misses_and_comes_back(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models) as parts:
         keys = acme(parts)
         await keep(parts, keys, prompt="p")
         assert own.pid
@@ -102,10 +101,10 @@ async def test_a_hung_redis_makes_misses_and_comes_back(own: EmbeddedRedis, mini
 
 
 async def test_the_breaker_opens_and_closes_by_itself(
-    own: EmbeddedRedis, minilm: MiniLM, caplog: pytest.LogCaptureFixture
+    own: EmbeddedRedis, models: Loaded, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with service(own, minilm, timeout_s=0.05) as parts:
+    async with service(own, models, timeout_s=0.05) as parts:
         keys = acme(parts)
         await keep(parts, keys, prompt="p")
         async with anyio.create_task_group() as group:
@@ -132,8 +131,8 @@ async def test_the_breaker_opens_and_closes_by_itself(
         assert [one[:13] for one in said] == ["Redis is away", "Redis is back"]
 
 
-async def test_a_blocked_event_loop_is_not_redis_fault(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm) as parts:
+async def test_a_blocked_event_loop_is_not_redis_fault(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models) as parts:
         answers: list[bool] = []
 
         async def one() -> None:
@@ -149,8 +148,8 @@ async def test_a_blocked_event_loop_is_not_redis_fault(own: EmbeddedRedis, minil
         assert not is_open(parts)
 
 
-async def test_a_busy_event_loop_does_not_hide_a_hung_redis(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm, timeout_s=0.1) as parts:
+async def test_a_busy_event_loop_does_not_hide_a_hung_redis(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models, timeout_s=0.1) as parts:
 
         async def one() -> None:
             assert await degraded(parts, prompt="p")
@@ -168,9 +167,9 @@ async def test_a_busy_event_loop_does_not_hide_a_hung_redis(own: EmbeddedRedis, 
             os.kill(own.pid, signal.SIGCONT)
 
 
-async def test_a_read_only_server_is_not_well(own: EmbeddedRedis, minilm: MiniLM) -> None:
+async def test_a_read_only_server_is_not_well(own: EmbeddedRedis, models: Loaded) -> None:
     """It answers a PING, and would lose every store."""
-    async with service(own, minilm, timeout_s=5) as parts:
+    async with service(own, models, timeout_s=5) as parts:
         keys = acme(parts)
         await keep(parts, keys, prompt="p")
         with Redis.from_url(own.url, protocol=2) as redis:
@@ -187,8 +186,8 @@ async def test_a_read_only_server_is_not_well(own: EmbeddedRedis, minilm: MiniLM
         await keep(parts, keys, prompt="q")
 
 
-async def test_the_budget_is_the_requests_not_the_round_trips(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm, timeout_s=5, admin=True) as parts:
+async def test_the_budget_is_the_requests_not_the_round_trips(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models, timeout_s=5, admin=True) as parts:
         budget = Budget(0.3)
         await parts.redis.run([("DEBUG", "SLEEP", 0.2)], budget)
         assert budget.left_s < 0.1
@@ -196,8 +195,8 @@ async def test_the_budget_is_the_requests_not_the_round_trips(own: EmbeddedRedis
             await parts.redis.run([("DEBUG", "SLEEP", 0.2)], budget)
 
 
-async def test_no_command_is_repeated(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm, admin=True) as parts:
+async def test_no_command_is_repeated(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models, admin=True) as parts:
         await parts.redis.call("SET", "count", 0)
         cut = ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "no")  # this connection's end, too
         with pytest.raises(StoreUnavailableError):
@@ -208,10 +207,10 @@ async def test_no_command_is_repeated(own: EmbeddedRedis, minilm: MiniLM) -> Non
 
 @pytest.mark.parametrize("code", ["LOADING", "READONLY", "NOAUTH", "CLUSTERDOWN", "NOPERM"])
 async def test_an_error_is_not_an_honest_miss(
-    own: EmbeddedRedis, minilm: MiniLM, monkeypatch: pytest.MonkeyPatch, code: str
+    own: EmbeddedRedis, models: Loaded, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     """The server itself makes the reply, out of a script."""
-    async with service(own, minilm, admin=True) as parts:
+    async with service(own, models, admin=True) as parts:
         run = type(parts.redis).run
 
         async def refused(self: Any, commands: Any, *rest: Any) -> Any:
@@ -225,8 +224,8 @@ async def test_an_error_is_not_an_honest_miss(
             await parts.store.answer([accepted(keys, parts, prompt="q")], keys)
 
 
-async def test_a_full_redis_acknowledges_nothing(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm, timeout_s=5) as parts:
+async def test_a_full_redis_acknowledges_nothing(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models, timeout_s=5) as parts:
         keys = acme(parts)
         await keep(parts, keys, prompt="p")
         with Redis.from_url(own.url, protocol=2) as redis:
@@ -243,8 +242,8 @@ async def test_a_full_redis_acknowledges_nothing(own: EmbeddedRedis, minilm: Min
 
 
 @pytest.mark.parametrize("harm", [["FLUSHALL"], ["FT.DROPINDEX", "sc:{0}:responses:index:1"]])
-async def test_a_lost_index_is_made_again(own: EmbeddedRedis, minilm: MiniLM, harm: list[str]) -> None:
-    async with service(own, minilm, timeout_s=5) as parts:
+async def test_a_lost_index_is_made_again(own: EmbeddedRedis, models: Loaded, harm: list[str]) -> None:
+    async with service(own, models, timeout_s=5) as parts:
         keys = acme(parts)
         await keep(parts, keys, prompt="How do I reset my password?")
         with Redis.from_url(own.url, protocol=2) as redis:
@@ -273,8 +272,8 @@ def strict(parts: Parts) -> bool:
     return policy is not None and policy.threshold == 0.99
 
 
-async def test_policies_outlive_an_emptied_redis(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm, timeout_s=5) as parts:
+async def test_policies_outlive_an_emptied_redis(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models, timeout_s=5) as parts:
         await parts.policies.put(acme(parts), "a", STRICT)
         with Redis.from_url(own.url, protocol=2) as redis:
             redis.flushall()
@@ -285,12 +284,12 @@ async def test_policies_outlive_an_emptied_redis(own: EmbeddedRedis, minilm: Min
             await parts.policies.put(acme(parts), "a", b"{}")
         await parts.attach(lambda _: None)
         assert strict(parts)
-        async with service(own, minilm, timeout_s=5) as other:
+        async with service(own, models, timeout_s=5) as other:
             assert strict(other)
 
 
-async def test_policies_stay_in_force_while_redis_is_away(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm) as parts:
+async def test_policies_stay_in_force_while_redis_is_away(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models) as parts:
         await parts.policies.put(acme(parts), "a", STRICT)
         own.stop()
         for unavailable in (parts.policies.refresh(), parts.policies.put(acme(parts), "a", b"{}")):
@@ -310,8 +309,8 @@ async def test_policies_stay_in_force_while_redis_is_away(own: EmbeddedRedis, mi
         assert strict(parts)
 
 
-async def test_a_full_redis_keeps_the_policy_before(own: EmbeddedRedis, minilm: MiniLM) -> None:
-    async with service(own, minilm, timeout_s=5) as parts:
+async def test_a_full_redis_keeps_the_policy_before(own: EmbeddedRedis, models: Loaded) -> None:
+    async with service(own, models, timeout_s=5) as parts:
         await parts.policies.put(acme(parts), "a", STRICT)
         with Redis.from_url(own.url, protocol=2) as redis:
             redis.config_set("maxmemory", "1")
@@ -329,10 +328,10 @@ async def test_a_full_redis_keeps_the_policy_before(own: EmbeddedRedis, minilm: 
             assert redis.exists("sc:{0}:policies")
 
 
-async def test_policies_over_http(own: EmbeddedRedis, minilm: MiniLM) -> None:
+async def test_policies_over_http(own: EmbeddedRedis, models: Loaded) -> None:
     url = as_service(own.url)
     settings = Settings(redis_url=url, secret="a secret of the tests, 1")
-    async with AsyncTestClient(create_app(settings, url, minilm)) as http:
+    async with AsyncTestClient(create_app(settings, url, models)) as http:
 
         async def status(method: str) -> int:
             body = STRICT if method == "PUT" else None
@@ -368,12 +367,12 @@ async def test_policies_over_http(own: EmbeddedRedis, minilm: MiniLM) -> None:
 
 
 async def test_a_redis_without_search_is_refused_and_untouched(
-    own: EmbeddedRedis, minilm: MiniLM, monkeypatch: pytest.MonkeyPatch
+    own: EmbeddedRedis, models: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Redis.from_url(own.url, protocol=2) as redis:
         monkeypatch.setattr("service.store.index.LIST_INDEXES", "FT.NO_SUCH_COMMAND")
         settings = Settings(redis_url=own.url, secret="a secret of the tests, 1")
-        async with opened(settings, own.url, minilm) as parts:
+        async with opened(settings, own.url, models) as parts:
             with pytest.raises(LayoutError, match="no search"):
                 await parts.attach(lambda _: None)
         assert redis.dbsize() == 0

@@ -15,13 +15,12 @@ from redis import Redis
 from bench.proxy import Proxy, proxied
 from service.api.auth import operator
 from service.cache.ports import Budget
-from service.embedders.local import MiniLM
 from service.errors import StoreUnavailableError
 from service.model import Hit
 from service.settings import Settings
 from service.store import connections
 from service.store.client import Command
-from service.wiring import Parts, opened
+from service.wiring import Loaded, Parts, opened
 from tests.helpers import accepted, keep, look, vector
 
 pytestmark = pytest.mark.anyio
@@ -82,13 +81,13 @@ async def many(operations: list[Operation], count: int, *, cancel: bool, seed: i
 
 @contextlib.asynccontextmanager
 async def through_a_proxy(
-    settings: Settings, minilm: MiniLM, delay_s: float
+    settings: Settings, models: Loaded, delay_s: float
 ) -> AsyncIterator[tuple[Proxy, Parts]]:
     """A service whose Redis is behind a proxy."""
     assert settings.redis_url
     async with proxied(settings.redis_url, delay_s) as proxy:
         behind = replace(settings, redis_url=proxy.url)
-        async with opened(behind, proxy.url, minilm) as parts:
+        async with opened(behind, proxy.url, models) as parts:
             await parts.attach(lambda _: None)
             yield proxy, parts
 
@@ -168,9 +167,9 @@ async def balanced(parts: Parts) -> bool:
 
 
 async def test_cancelled_callers_harm_nobody(
-    settings: Settings, minilm: MiniLM, redis: Redis, prefix: str
+    settings: Settings, models: Loaded, redis: Redis, prefix: str
 ) -> None:
-    async with through_a_proxy(settings, minilm, 0.004) as (_, parts):
+    async with through_a_proxy(settings, models, 0.004) as (_, parts):
         tally = await many(await Shapes(parts, redis, prefix).prepare(), OPERATIONS, cancel=True)
         log.info("%d operations: %s", OPERATIONS, tally)
         assert tally.wrong == 0
@@ -190,7 +189,7 @@ def no_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("checked", [True, False])
 async def test_the_harness_finds_replies_of_others(
     settings: Settings,
-    minilm: MiniLM,
+    models: Loaded,
     redis: Redis,
     prefix: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -213,7 +212,7 @@ async def test_the_harness_finds_replies_of_others(
     monkeypatch.setattr(connections.Connections, "one", one)
     if not checked:
         monkeypatch.setattr("service.store.client.is_bound", lambda *_: True)
-    async with through_a_proxy(settings, minilm, 0.004) as (_, parts):
+    async with through_a_proxy(settings, models, 0.004) as (_, parts):
         tally = await many(await Shapes(parts, redis, prefix).prepare(), 2_000, cancel=True)
         log.info("without the drop, %s the nonce: %s", "with" if checked else "without", tally)
         assert tally.wrong == 0 if checked else tally.wrong > 100
@@ -223,7 +222,7 @@ async def test_the_harness_finds_replies_of_others(
 @pytest.mark.parametrize("checked", [True, False])
 async def test_stray_replies(
     settings: Settings,
-    minilm: MiniLM,
+    models: Loaded,
     redis: Redis,
     prefix: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -232,7 +231,7 @@ async def test_stray_replies(
 ) -> None:
     """A reply that nobody asked for comes before the next one. Without the check, it is taken for it."""
     rng = random.Random(2)  # noqa: S311 - repeatable on purpose
-    async with through_a_proxy(settings, minilm, 0) as (proxy, parts):
+    async with through_a_proxy(settings, models, 0) as (proxy, parts):
         operations = await Shapes(parts, redis, prefix).prepare()
         if not checked:
             monkeypatch.setattr("service.store.client.is_bound", lambda *_: True)
@@ -256,9 +255,9 @@ async def test_stray_replies(
             assert tally.wrong > STRAYS / 20  # many spoil only the login of a connection made anew
 
 
-async def test_a_queue_for_connections_is_not_redis_fault(settings: Settings, minilm: MiniLM) -> None:
+async def test_a_queue_for_connections_is_not_redis_fault(settings: Settings, models: Loaded) -> None:
     """Redis is slow, and answers each call in time; ten times as many callers as connections are not."""
-    async with through_a_proxy(replace(settings, redis_timeout_s=0.5), minilm, 0.15) as (_, parts):
+    async with through_a_proxy(replace(settings, redis_timeout_s=0.5), models, 0.15) as (_, parts):
         late = 0
 
         async def one() -> None:
@@ -277,9 +276,9 @@ async def test_a_queue_for_connections_is_not_redis_fault(settings: Settings, mi
 
 
 async def test_a_budget_that_ends_costs_the_connection_not_the_next_caller(
-    settings: Settings, minilm: MiniLM, redis: Redis, prefix: str
+    settings: Settings, models: Loaded, redis: Redis, prefix: str
 ) -> None:
-    async with through_a_proxy(settings, minilm, 0.004) as (_, parts):
+    async with through_a_proxy(settings, models, 0.004) as (_, parts):
         get, *_ = await Shapes(parts, redis, prefix).prepare()
         late = 0
         for n in range(200):

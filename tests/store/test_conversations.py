@@ -7,10 +7,9 @@ import pytest
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
-from service.embedders.local import MiniLM
 from service.model import Decision, History, Hit, Miss, Policy, Reason, Tier
 from service.settings import Settings
-from service.wiring import Parts, opened
+from service.wiring import Loaded, Parts, opened
 from tests.helpers import Same, asked, chat, keep, look, vector
 
 pytestmark = pytest.mark.anyio
@@ -28,8 +27,8 @@ def policies() -> Same:
 
 
 @pytest.fixture
-async def parts(settings: Settings, minilm: MiniLM, policies: Same) -> AsyncIterator[Parts]:
-    async with opened(settings, settings.redis_url or "", minilm, policies) as opened_parts:
+async def parts(settings: Settings, models: Loaded, policies: Same) -> AsyncIterator[Parts]:
+    async with opened(settings, settings.redis_url or "", models, policies) as opened_parts:
         await opened_parts.attach(lambda _: None)
         yield opened_parts
 

@@ -12,13 +12,12 @@ from redis import Redis
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
-from service.embedders.local import MiniLM
 from service.errors import StoreUnavailableError
 from service.model import Hit, Miss, Policy, Reason, Tier
 from service.settings import Settings
 from service.store.policies import Body, field_of, sealed
 from service.telemetry import POLICIES_REFUSED
-from service.wiring import Parts, opened
+from service.wiring import Loaded, Parts, opened
 from tests.helpers import keep, look
 
 pytestmark = pytest.mark.anyio
@@ -28,8 +27,8 @@ KEPT, REWORDED = "How do I reset my password?", "How can I reset my password?"
 
 
 @asynccontextmanager
-async def service(settings: Settings, minilm: MiniLM) -> AsyncIterator[Parts]:
-    async with opened(settings, settings.redis_url or "", minilm) as parts:
+async def service(settings: Settings, models: Loaded) -> AsyncIterator[Parts]:
+    async with opened(settings, settings.redis_url or "", models) as parts:
         await parts.attach(lambda _: None)
         yield parts
 
@@ -72,20 +71,20 @@ def lying(redis: Redis, settings: Settings) -> Lying:
     return Lying(redis, settings)
 
 
-async def test_a_restart_finds_them(settings: Settings, minilm: MiniLM) -> None:
-    async with service(settings, minilm) as parts:
+async def test_a_restart_finds_them(settings: Settings, models: Loaded) -> None:
+    async with service(settings, models) as parts:
         assert parts.policies.of(acme(parts), "a") == Policy()
         await put(parts, 0.5)
         await put(parts, 0.6, "b")
         await put(parts, 0.7)
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         assert (threshold(parts), threshold(parts, "b")) == (0.7, 0.6)
         assert parts.policies.of(parts.keyring.of(operator("Acme")), "a") == Policy()
         assert parts.policies.of(acme(parts), "A") == Policy()
 
 
-async def test_names_and_thresholds_lie_sealed(settings: Settings, minilm: MiniLM, lying: Lying) -> None:
-    async with service(settings, minilm) as parts:
+async def test_names_and_thresholds_lie_sealed(settings: Settings, models: Loaded, lying: Lying) -> None:
+    async with service(settings, models) as parts:
         await put(parts, 0.5, "a very long name of an agent_type")
         ((field, _),) = lying.values().items()
         assert len(field) == 32
@@ -94,9 +93,9 @@ async def test_names_and_thresholds_lie_sealed(settings: Settings, minilm: MiniL
 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "rubbish", "moved", "other secret's"])
 async def test_what_cant_be_believed_closes_the_semantic_tier(
-    settings: Settings, minilm: MiniLM, lying: Lying, harm: str, caplog: pytest.LogCaptureFixture
+    settings: Settings, models: Loaded, lying: Lying, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         await put(parts, 0.5)
         await put(parts, 0.5, "b")
         await keep(parts, acme(parts), prompt=KEPT)
@@ -105,7 +104,7 @@ async def test_what_cant_be_believed_closes_the_semantic_tier(
     values = lying.values()
     blob = values[field]
     if harm == "other secret's":
-        async with opened(stranger, stranger.redis_url or "", minilm) as strangers:
+        async with opened(stranger, stranger.redis_url or "", models) as strangers:
             body = Body(operator("acme"), "a", 1, b"{}")
             blob = sealed(body, acme(strangers).current)
     done = {
@@ -118,7 +117,7 @@ async def test_what_cant_be_believed_closes_the_semantic_tier(
     value, why = done[harm]
     lying.write(field, value)
     before = refused(why)
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         keys = acme(parts)
         assert parts.policies.of(keys, "a") is None
         assert threshold(parts, "b") == 0.5
@@ -144,14 +143,14 @@ async def test_what_cant_be_believed_closes_the_semantic_tier(
         hit = await look(parts, keys, prompt=REWORDED)
         assert isinstance(hit, Hit)
         assert (hit.tier, hit.threshold) == (Tier.SEMANTIC, 0.8)
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         assert threshold(parts) == 0.8
 
 
 async def test_a_running_process_keeps_and_mends_what_it_knew(
-    settings: Settings, minilm: MiniLM, lying: Lying
+    settings: Settings, models: Loaded, lying: Lying
 ) -> None:
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         await put(parts, 0.5)
         field = field_of(acme(parts).current, "a")
         older = lying.values()[field]
@@ -168,9 +167,9 @@ async def test_a_running_process_keeps_and_mends_what_it_knew(
 
 
 async def test_what_another_version_set_is_left_alone(
-    settings: Settings, minilm: MiniLM, lying: Lying
+    settings: Settings, models: Loaded, lying: Lying
 ) -> None:
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         await put(parts, 0.5)
         keys, before = acme(parts), refused("fields")
         later = sealed(Body(keys.tenant, "a", 2**60, b'{"threshold":0.5,"new":1}'), keys.current)
@@ -181,77 +180,77 @@ async def test_what_another_version_set_is_left_alone(
         assert refused("fields") == before + 1
         await put(parts, 0.6)
         assert threshold(parts) == 0.6
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         assert threshold(parts) == 0.6
 
 
-async def test_what_was_left_open_is_not_kept(settings: Settings, minilm: MiniLM, lying: Lying) -> None:
+async def test_what_was_left_open_is_not_kept(settings: Settings, models: Loaded, lying: Lying) -> None:
     """So that older versions read what doesn't use new fields, and later defaults hold."""
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         await put(parts, 0.5)
         (blob,) = lying.values().values()
         assert blob.endswith(b'{"threshold":0.5}')
 
 
 async def test_the_last_change_wins_also_where_clocks_differ(
-    settings: Settings, minilm: MiniLM, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, models: Loaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with service(settings, minilm) as first, service(settings, minilm) as second:
+    async with service(settings, models) as first, service(settings, models) as second:
         monkeypatch.setattr(second.policies, "_clock", lambda: 1)
         for writer, reader, one in [(first, second, 0.1), (second, first, 0.2), (first, second, 0.3)]:
             await put(writer, one)
             await reader.policies.refresh()
             await writer.policies.refresh()
             assert (threshold(reader), threshold(writer)) == (one, one)
-    async with service(settings, minilm) as third:
+    async with service(settings, models) as third:
         assert threshold(third) == 0.3
 
 
 async def test_a_rotation_of_the_secret_keeps_them(
-    settings: Settings, minilm: MiniLM, caplog: pytest.LogCaptureFixture
+    settings: Settings, models: Loaded, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No request has to ask for them in between."""
     only_old, both = replace(settings, secret=OLD), replace(settings, secret=OLD, previous_secret=NEW)
     turned, only_new = replace(settings, secret=NEW, previous_secret=OLD), replace(settings, secret=NEW)
-    async with service(only_old, minilm) as parts:
+    async with service(only_old, models) as parts:
         await put(parts, 0.5)
         await put(parts, 0.6, "b")
-    async with service(both, minilm) as first, service(turned, minilm) as second:
+    async with service(both, models) as first, service(turned, models) as second:
         assert (threshold(first), threshold(second)) == (0.5, 0.5)
         for writer, reader, one in [(second, first, 0.7), (first, second, 0.8), (first, second, 0.9)]:
             await put(writer, one)
             await reader.policies.refresh()
             assert threshold(reader) == one
-    async with service(only_new, minilm) as parts:
+    async with service(only_new, models) as parts:
         assert (threshold(parts), threshold(parts, "b")) == (0.9, 0.6)
         await put(parts, 0.95)
-    async with service(only_new, minilm) as parts:
+    async with service(only_new, models) as parts:
         assert threshold(parts) == 0.95
     assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
-async def test_each_partition_has_its_own(settings: Settings, minilm: MiniLM, redis: Redis) -> None:
+async def test_each_partition_has_its_own(settings: Settings, models: Loaded, redis: Redis) -> None:
     tenants = [operator(f"tenant {n}") for n in range(8)]
-    async with service(replace(settings, partitions=3), minilm) as parts:
+    async with service(replace(settings, partitions=3), models) as parts:
         for at, tenant in enumerate(tenants):
             given = msgspec.json.encode({"threshold": at / 10})
             await parts.policies.put(parts.keyring.of(tenant), "a", given)
     assert len(list(redis.scan_iter(f"{settings.key_prefix}:{{*}}:policies"))) == 3
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         found = [parts.policies.of(parts.keyring.of(tenant), "a") for tenant in tenants]
         assert [None if one is None else one.threshold for one in found] == [n / 10 for n in range(8)]
 
 
 async def test_nothing_is_served_before_they_are_known(
-    settings: Settings, minilm: MiniLM, redis: Redis, lying: Lying
+    settings: Settings, models: Loaded, redis: Redis, lying: Lying
 ) -> None:
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         await put(parts, 0.999)
         await keep(parts, acme(parts), prompt=KEPT)
     kept: Any = redis.dump(lying.key)
     redis.delete(lying.key)
     redis.set(lying.key, "no hash")
-    async with opened(settings, settings.redis_url or "", minilm) as parts:
+    async with opened(settings, settings.redis_url or "", models) as parts:
         with pytest.raises(StoreUnavailableError):
             await parts.attach(lambda _: None)
         answer = await look(parts, acme(parts), prompt=REWORDED)

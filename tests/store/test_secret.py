@@ -11,11 +11,10 @@ from redis import Redis
 
 from service import migrate
 from service.api.auth import operator
-from service.embedders.local import MiniLM
 from service.errors import LayoutError, SecretMismatchError, SettingsError
 from service.model import Hit, Miss, Tier
 from service.settings import Settings
-from service.wiring import Parts, opened, secret_of
+from service.wiring import Loaded, Parts, opened, secret_of
 from tests.helpers import keep, look
 
 pytestmark = pytest.mark.anyio
@@ -24,22 +23,22 @@ OLD, NEW = "the older secret, 16+", "the newer secret, 16+"
 
 
 @asynccontextmanager
-async def service(settings: Settings, minilm: MiniLM) -> AsyncIterator[Parts]:
-    async with opened(settings, settings.redis_url or "", minilm) as parts:
+async def service(settings: Settings, models: Loaded) -> AsyncIterator[Parts]:
+    async with opened(settings, settings.redis_url or "", models) as parts:
         await parts.attach(lambda _: None)
         yield parts
 
 
 async def test_another_secret_is_refused_and_the_previous_one_reads(
-    settings: Settings, minilm: MiniLM
+    settings: Settings, models: Loaded
 ) -> None:
     tenant = operator("acme")
-    async with service(replace(settings, secret=OLD), minilm) as parts:
+    async with service(replace(settings, secret=OLD), models) as parts:
         await keep(parts, parts.keyring.of(tenant), prompt="How do I reset my password?")
     with pytest.raises(SecretMismatchError, match="SEMCACHED_PREVIOUS_SECRET"):
-        async with service(replace(settings, secret=NEW), minilm):
+        async with service(replace(settings, secret=NEW), models):
             pass
-    async with service(replace(settings, secret=NEW, previous_secret=OLD), minilm) as parts:
+    async with service(replace(settings, secret=NEW, previous_secret=OLD), models) as parts:
         keys = parts.keyring.of(tenant)
         for prompt, tier in [
             ("How do I reset my password?", Tier.EXACT),
@@ -50,20 +49,20 @@ async def test_another_secret_is_refused_and_the_previous_one_reads(
             assert answer.tier is tier
         assert isinstance(await look(parts, keys, prompt="How do I reset my password?", model="m"), Miss)
         await keep(parts, keys, prompt="written under the new secret")
-    async with service(replace(settings, secret=NEW), minilm) as parts:
+    async with service(replace(settings, secret=NEW), models) as parts:
         keys = parts.keyring.of(tenant)
         assert isinstance(await look(parts, keys, prompt="written under the new secret"), Hit)
         assert isinstance(await look(parts, keys, prompt="How do I reset my password?"), Miss)
     with pytest.raises(SecretMismatchError):
-        async with service(replace(settings, secret=OLD), minilm):
+        async with service(replace(settings, secret=OLD), models):
             pass
 
 
-async def test_an_answer_replaced_after_a_rotation_is_gone(settings: Settings, minilm: MiniLM) -> None:
+async def test_an_answer_replaced_after_a_rotation_is_gone(settings: Settings, models: Loaded) -> None:
     tenant = operator("acme")
-    async with service(replace(settings, secret=OLD), minilm) as parts:
+    async with service(replace(settings, secret=OLD), models) as parts:
         await keep(parts, parts.keyring.of(tenant), prompt="How do I reset my password?", response='"old"')
-    async with service(replace(settings, secret=NEW, previous_secret=OLD), minilm) as parts:
+    async with service(replace(settings, secret=NEW, previous_secret=OLD), models) as parts:
         keys = parts.keyring.of(tenant)
         await keep(parts, keys, prompt="How do I reset my password?", response='"new"', ttl_s=1)
         for prompt in ("How do I reset my password?", "How can I reset my password?"):
@@ -74,11 +73,11 @@ async def test_an_answer_replaced_after_a_rotation_is_gone(settings: Settings, m
         assert isinstance(await look(parts, keys, prompt="How do I reset my password?"), Miss)
 
 
-async def test_a_rotation_does_not_shorten_a_life(settings: Settings, minilm: MiniLM) -> None:
+async def test_a_rotation_does_not_shorten_a_life(settings: Settings, models: Loaded) -> None:
     tenant = operator("acme")
-    async with service(replace(settings, secret=OLD), minilm) as parts:
+    async with service(replace(settings, secret=OLD), models) as parts:
         await keep(parts, parts.keyring.of(tenant), prompt="p", ttl_s=None)
-    async with service(replace(settings, secret=NEW, previous_secret=OLD), minilm) as parts:
+    async with service(replace(settings, secret=NEW, previous_secret=OLD), models) as parts:
         assert (await keep(parts, parts.keyring.of(tenant), prompt="p", ttl_s=60)).expires_in_s is None
 
 
@@ -96,32 +95,32 @@ async def test_a_generated_secret_is_kept(settings: Settings) -> None:
     ("change", "named"), [({"model": "another"}, "another"), ({"dim": 3}, r"\(3\)"), ({"new": 1}, "version")]
 )
 async def test_an_index_of_another_model_or_version_is_refused(
-    settings: Settings, minilm: MiniLM, redis: Redis, change: dict[str, object], named: str
+    settings: Settings, models: Loaded, redis: Redis, change: dict[str, object], named: str
 ) -> None:
-    async with service(settings, minilm):
+    async with service(settings, models):
         pass
     key = f"{settings.key_prefix}:{{meta}}:responses:generation"
     generation = msgspec.json.decode(redis.get(key) or b"")
     redis.set(key, msgspec.json.encode(generation | change))
     with pytest.raises(LayoutError, match=named):
-        async with service(settings, minilm):
+        async with service(settings, models):
             pass
 
 
-async def test_a_schema_of_another_dimension_is_refused(settings: Settings, minilm: MiniLM) -> None:
+async def test_a_schema_of_another_dimension_is_refused(settings: Settings, models: Loaded) -> None:
     schema = (settings.schema_dir / "responses.yaml").read_text().replace("dims: 384", "dims: 385")
     (settings.data_dir / "responses.yaml").write_text(schema)
     with pytest.raises(LayoutError, match="385"):
-        async with service(replace(settings, schema_dir=settings.data_dir), minilm):
+        async with service(replace(settings, schema_dir=settings.data_dir), models):
             pass
 
 
-async def test_partitions_are_those_of_the_layout(settings: Settings, minilm: MiniLM) -> None:
+async def test_partitions_are_those_of_the_layout(settings: Settings, models: Loaded) -> None:
     tenants = [operator(f"tenant {n}") for n in range(8)]
-    async with service(replace(settings, partitions=3), minilm) as parts:
+    async with service(replace(settings, partitions=3), models) as parts:
         for tenant in tenants:
             await keep(parts, parts.keyring.of(tenant), prompt="p", response=f'"{tenant}"')
-    async with service(replace(settings, partitions=1), minilm) as parts:  # recorded: 3 it stays
+    async with service(replace(settings, partitions=1), models) as parts:  # recorded: 3 it stays
         for tenant in tenants:
             for tier in Tier:
                 answer = await look(parts, parts.keyring.of(tenant), prompt="p", tiers=[tier])
@@ -130,10 +129,10 @@ async def test_partitions_are_those_of_the_layout(settings: Settings, minilm: Mi
 
 
 async def test_migrations_are_idempotent_and_one_works_at_a_time(
-    settings: Settings, minilm: MiniLM, redis: Redis
+    settings: Settings, models: Loaded, redis: Redis
 ) -> None:
     said: list[str] = []
-    async with opened(settings, settings.redis_url or "", minilm) as parts:
+    async with opened(settings, settings.redis_url or "", models) as parts:
         target = parts.target
         assert [step.name for step in await migrate.plan(target)] == ["0001_responses"]
         await migrate.up(target, said.append)
@@ -151,7 +150,7 @@ async def test_migrations_are_idempotent_and_one_works_at_a_time(
             await migrate.status(target)
 
 
-async def test_replicas_change_the_secret_in_turn(settings: Settings, minilm: MiniLM) -> None:
+async def test_replicas_change_the_secret_in_turn(settings: Settings, models: Loaded) -> None:
     """As docs/operations.md says: first everyone reads both, then everyone writes the new one."""
     tenant = operator("acme")
     only_old, both = replace(settings, secret=OLD), replace(settings, secret=OLD, previous_secret=NEW)
@@ -161,31 +160,31 @@ async def test_replicas_change_the_secret_in_turn(settings: Settings, minilm: Mi
         await keep(writer, writer.keyring.of(tenant), prompt=prompt)
         return isinstance(await look(reader, reader.keyring.of(tenant), prompt=prompt), Hit)
 
-    async with service(only_old, minilm) as first, service(both, minilm) as second:
+    async with service(only_old, models) as first, service(both, models) as second:
         assert await kept_is_read(first, second, "one")
         assert await kept_is_read(second, first, "two")
-    async with service(both, minilm) as first, service(turned, minilm) as second:
+    async with service(both, models) as first, service(turned, models) as second:
         assert await kept_is_read(first, second, "three")
         assert await kept_is_read(second, first, "four")
-        async with service(both, minilm) as restarted:  # in the middle of it
+        async with service(both, models) as restarted:  # in the middle of it
             assert await kept_is_read(second, restarted, "five")
-    async with service(turned, minilm) as first, service(only_new, minilm) as second:
+    async with service(turned, models) as first, service(only_new, models) as second:
         assert await kept_is_read(first, second, "six")
         assert isinstance(await look(second, second.keyring.of(tenant), prompt="one"), Miss)
 
 
 @pytest.mark.parametrize("lost", ["layout", "responses:generation"])
 async def test_a_layout_that_was_evicted_is_made_again(
-    settings: Settings, minilm: MiniLM, redis: Redis, lost: str
+    settings: Settings, models: Loaded, redis: Redis, lost: str
 ) -> None:
     tenant = operator("acme")
-    async with service(settings, minilm) as parts:
+    async with service(settings, models) as parts:
         await keep(parts, parts.keyring.of(tenant), prompt="p")
     redis.delete(f"{settings.key_prefix}:{{meta}}:{lost}")
     with pytest.raises(LayoutError, match="migrate up"):
-        async with service(settings, minilm):
+        async with service(settings, models):
             pass
-    async with opened(settings, settings.redis_url or "", minilm) as parts:
+    async with opened(settings, settings.redis_url or "", models) as parts:
         await migrate.up(parts.target, lambda _: None)
         assert await migrate.plan(parts.target) == []
         await parts.attach(lambda _: None)

@@ -8,11 +8,10 @@ import pytest
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.lookup import UNVERIFIED, VERIFIED, Lookup
-from service.embedders.local import MiniLM
 from service.errors import VerifierError
 from service.model import Decision, Head, Hit, Miss, Policy, Reason
 from service.settings import Settings
-from service.wiring import Parts, now_ms, opened
+from service.wiring import Loaded, Parts, now_ms, opened
 from tests.helpers import Same, keep, look, near, vector
 
 pytestmark = pytest.mark.anyio
@@ -167,8 +166,8 @@ async def test_the_shipped_verifier_is_in_the_service(parts: Parts, keys: Tenant
     assert isinstance(reworded, Hit)
 
 
-async def test_it_can_be_switched_off(settings: Settings, minilm: MiniLM) -> None:
+async def test_it_can_be_switched_off(settings: Settings, models: Loaded) -> None:
     off = replace(settings, verifier="off")
     assert off.redis_url is not None
-    async with opened(off, off.redis_url, minilm) as parts:
+    async with opened(off, off.redis_url, models) as parts:
         assert parts.lookup._verifier is None

@@ -11,13 +11,15 @@ from service.errors import VerifierError
 from service.verifiers.crossencoder import CrossEncoder
 from service.verifiers.pairs import ALONE, MARK, RUN, STEM, WORD, encode, plain, side
 from service.verifiers.threaded import MAX_WAITING, SLICE, Pair, ThreadedVerifier
+from service.wiring import Loaded
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def model() -> CrossEncoder:
-    return CrossEncoder()
+def model(models: Loaded) -> CrossEncoder:
+    assert isinstance(models.verifier, CrossEncoder)
+    return models.verifier
 
 
 def test_each_piece_is_marked_by_how_the_other_text_has_its_word() -> None:
