@@ -5,6 +5,7 @@ Changes nothing. What the ACL keeps it from asking is a warning, not a failure.
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import NamedTuple
 
 from service import migrate
@@ -12,7 +13,7 @@ from service.api.auth import DEFAULT_TENANT, read_keys
 from service.cache.digests import Keyring
 from service.embedders.local import DIM, MODEL
 from service.errors import StartupError, StoreFullError, StoreUnavailableError
-from service.model import Generation
+from service.model import Generation, History, Policy
 from service.settings import Settings
 from service.store import diagnosis
 from service.store.census import Census, without_record
@@ -22,7 +23,9 @@ from service.store.flaws import REDIS, SEARCH, Flaw, Version, first_without, fla
 from service.store.index import check_search, load_schema
 from service.store.keys import Keys
 from service.store.layout import Layout, read_generation, read_layout
+from service.store.policies import Kept, read_all
 from service.store.rates import Rates
+from service.verifiers.crossencoder import WEIGHTS, digest_of
 from service.wiring import secret_of
 
 PATIENCE_S = 5.0
@@ -310,6 +313,47 @@ def _keyring(settings: Settings) -> Keyring | None:
     return Keyring(secret_of(settings), None if previous is None else previous.encode())
 
 
+async def _policies(patient: Patient) -> AsyncIterator[Finding]:
+    """Policies that ask for what this service doesn't have."""
+    layout, keyring = await read_layout(patient.redis, patient.keys), _keyring(patient.settings)
+    if layout is None or keyring is None:  # has been said
+        return
+    found = await read_all(patient.redis, patient.keys, keyring, layout.partitions)
+    readable = [one for one in found if isinstance(one, Kept) and one.policy is not None]
+    if len(readable) < len(found):
+        text = (
+            f"{len(found) - len(readable)} of {len(found)} can't be read: the exact tier alone serves there"
+        )
+        fix = "if the secret is right, PUT /v1/policies again where `explain` says rule `unreadable`"
+        yield Finding(Level.WARN, "policies", text, fix)
+    lacking = [_lacks(one.policy, patient.settings) for one in readable if one.policy is not None]
+    for one, lack in zip(readable, lacking, strict=True):
+        if lack is not None:
+            text, fix = lack
+            yield Finding(Level.WARN, "policies", f"{_of(one)}: {text}", fix)
+    if len(readable) == len(found) and not any(lacking):
+        yield Finding(Level.OK, "policies", f"{len(found)}, each with what it asks for")
+
+
+def _of(kept: Kept) -> str:
+    return f"tenant {kept.body.tenant}, agent_type {kept.body.agent_type or 'none'}"
+
+
+def _lacks(policy: Policy, settings: Settings) -> tuple[str, str] | None:
+    """What is missing for it, and how to mend that."""
+    if policy.history is History.REWRITE and settings.rewriter is None:
+        return "history `rewrite`, but no rewriter: conversations miss", "set SEMCACHED_REWRITER"
+    head = policy.verifier_head
+    if head is None or settings.verifier == "off" or head.version == digest_of(_weights(settings)):
+        return None
+    fix = "`semcached calibrate --refit` with this version's weights, then PUT what it prints"
+    return "its verifier_head is of other weights: the shipped cut is used", fix
+
+
+def _weights(settings: Settings) -> Path:
+    return settings.verifier_weights or WEIGHTS
+
+
 async def _indexes(patient: Patient) -> AsyncIterator[Finding]:
     generation = await read_generation(patient.redis, patient.keys)
     dim = None if generation is None else generation.dim
@@ -412,6 +456,7 @@ CHECKS: dict[str, Check] = {
     "rights": _rights,
     "rate limit": _rate_limit,
     "layout": _layout,
+    "policies": _policies,
     "index": _indexes,
     "scopes": _scopes,
 }

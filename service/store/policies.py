@@ -234,6 +234,21 @@ class RedisPolicies:
         return replies
 
 
+async def read_all(redis: RedisClient, keys: Keys, keyring: Keyring, partitions: int) -> list[Kept | Doubted]:
+    """Every policy in Redis, in force or not, for who looks and changes nothing.
+
+    Raises:
+        StoreUnavailableError: Redis does not answer, or refuses.
+    """
+    found: list[Kept | Doubted] = []
+    commands: list[Command] = [("HGETALL", keys.policies(one)) for one in range(partitions)]
+    for reply in await redis.run(commands):
+        if isinstance(reply, Exception):
+            raise refusal(reply)
+        found += [opened(field, blob, keyring) for field, blob in zip(reply[::2], reply[1::2], strict=True)]
+    return found
+
+
 def field_of(key: DigestKey, agent_type: str) -> bytes:
     """Where an agent_type's policy lies in the hash; the tenant is in the key."""
     return key.digest("policy", agent_type.encode()).encode()

@@ -35,6 +35,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cut: float
 
 
+def digest_of(weights: Path) -> str:
+    """What tells these weights from others; a fitted head is for one version."""
+    return hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+
+
 class CrossEncoder:
     """The model; blocking, one call at a time."""
 
@@ -51,9 +56,10 @@ class CrossEncoder:
         options.intra_op_num_threads = threads
         options.enable_cpu_mem_arena = False  # it never gives back what one long batch took
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        content = weights.read_bytes()
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self.version = hashlib.sha256(content).hexdigest()[:16]
+        self._session = onnxruntime.InferenceSession(
+            weights.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+        self.version = digest_of(weights)
         self.cut = msgspec.json.decode(weights.with_suffix(".json").read_bytes(), type=Card).cut
 
     def run(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:

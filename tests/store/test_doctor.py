@@ -212,6 +212,33 @@ async def test_layouts(parts: Parts, redis: Redis, url: str) -> None:
     assert "never set up" in found["layout"].text
 
 
+async def test_policies_that_ask_for_what_is_not_there(parts: Parts, url: str) -> None:
+    keys = parts.keyring.of(operator("acme"))
+    assert (await findings(parts.settings, url))["policies"].level is Level.OK
+    await parts.policies.put(keys, "support", b'{"history":"rewrite"}')
+    found = (await findings(parts.settings, url))["policies"]
+    assert found.level is Level.WARN
+    assert found.text.startswith("tenant acme, agent_type support: history `rewrite`")
+    able = replace(parts.settings, rewriter="openai", rewriter_model="small")
+    assert (await findings(able, url))["policies"].text == "1, each with what it asks for"
+
+    head = b'{"verifier_head":{"version":"older weights","bias":0,"logit":1,"similarity":0}}'
+    await parts.policies.put(keys, "support", head)
+    found = (await findings(parts.settings, url))["policies"]
+    assert found.level is Level.WARN
+    assert "other weights" in found.text
+
+
+async def test_a_policy_that_was_altered(parts: Parts, redis: Redis, url: str) -> None:
+    await parts.policies.put(parts.keyring.of(operator("acme")), "support", b'{"threshold":0.9}')
+    name = f"{parts.settings.key_prefix}:{{0}}:policies"
+    ((field, blob),) = redis.execute_command("HGETALL", name).items()
+    redis.execute_command("HSET", name, field, blob.replace(b"0.9", b"0.1"))
+    found = (await findings(parts.settings, url))["policies"]
+    assert found.level is Level.WARN
+    assert found.text.startswith("1 of 1 can't be read")
+
+
 async def test_an_index_that_drifted(parts: Parts, redis: Redis, url: str, tmp_path: Path) -> None:
     settings = parts.settings
     drifted = (settings.schema_dir / "responses.yaml").read_text()
