@@ -20,7 +20,7 @@ CAPS = {
     ("checklist_qqp", 1): 1000, ("stsb", 0): 700, ("banking77", 0): 1800, ("clinc150", 0): 1800,
     ("parade", 0): 700, ("parade", 1): 700, ("disfl_qa", 1): 2000,
 }  # fmt: skip
-QUESTIONS = 10_000
+QUESTIONS = 7_000
 
 
 def epoch(pairs: list[Pair], questions: list[str], rules: Rules, chance: random.Random) -> list[Pair]:
