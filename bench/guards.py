@@ -15,27 +15,18 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.verifier.sets import Pair, given, trainable
+from bench.verifier.sets import Pair, given, reworded, trainable
 from service.cache.guards import WORDING, verdicts
 from service.cache.wording.words import wording
 from service.model import Policy
 
-OWN = Path(__file__).parent / "data" / "reworded" / "pairs.tsv"
 MEASURED_ONLY = ("qqp", "paws_qqp", "checklist_swaps", "mrpc")
 TOGETHER = "together"
 
 
-def own() -> Iterator[Pair]:
-    """The project's own pairs."""
-    names, *lines = OWN.read_text("utf-8").splitlines()
-    for line in lines:
-        row = dict(zip(names.split("\t"), line.split("\t"), strict=True))
-        yield Pair("reworded", row["kind"], row["group"], row["text_a"], row["text_b"], int(row["label"]))
-
-
 def pairs(data: Path) -> Iterator[Pair]:
     """All pairs that are there; says which are not."""
-    yield from own()
+    yield from reworded()
     try:
         yield from trainable(data)
     except FileNotFoundError as error:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.quality import decide, pairs
-from bench.quality.sets import COMMITTED, Utterance, digest, reworded, utterances
+from bench.quality.sets import COMMITTED, Utterance, digest, utterances
 from bench.quality.tables import laid_out
 from bench.quality.vectors import embedded
-from bench.verifier.sets import Pair
+from bench.verifier.sets import Pair, reworded
 from service.embedders.batching import Model
 from service.embedders.local import MiniLM
 
@@ -37,7 +37,7 @@ Tallies = Mapping[str, Tally]
 
 def committed(model: Model, cache: Path | None) -> Iterator[Pair]:
     """The pairs of this checkout: our own, slices of public sets, banking77's queries by their nearest."""
-    yield from reworded(COMMITTED)
+    yield from reworded()
     for path in sorted(SLICES.glob("*.tsv")):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.verifier.sets import Pair, free_of_validation, given, graded, rows, situated, trainable
+from bench.verifier.sets import Pair, free_of_validation, given, graded, reworded, rows, situated, trainable
 
 COMMITTED = Path(__file__).parents[1] / "data"
 
@@ -57,13 +57,6 @@ class Absent(NamedTuple):
     why: str
 
 
-def reworded(_data: Path) -> Iterator[Pair]:
-    """Our own pairs."""
-    with (COMMITTED / "reworded" / "pairs.tsv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-            yield Pair("reworded", row["kind"], row["group"], row["text_a"], row["text_b"], int(row["label"]))
-
-
 def named(name: str) -> Callable[[Path], Iterable[Pair]]:
     """The reader of a set's own pairs."""
     return lambda data: given(data, name)
@@ -100,7 +93,7 @@ def calls(data: Path) -> Iterator[Pair]:
 
 
 READERS: Mapping[str, Callable[[Path], Iterable[Pair]]] = {
-    "reworded": reworded,
+    "reworded": lambda _: reworded(),
     "qqp": duplicates,
     "medical_qp": named("medical_qp"),
     "paws_wiki": named("paws_wiki"),

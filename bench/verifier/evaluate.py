@@ -4,7 +4,6 @@ python -m bench.verifier.evaluate WEIGHTS.onnx /tmp/verifier/validation.jsonl [-
 """
 
 import argparse
-import csv
 import json
 import random
 from collections import defaultdict
@@ -13,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.verifier.sets import reworded
 from service.verifiers.crossencoder import CrossEncoder
 
-REWORDED = Path(__file__).parents[1] / "data" / "reworded" / "pairs.tsv"
 Scores = NDArray[np.float64]
 
 
@@ -31,13 +30,6 @@ def auc(scores: Scores, labels: NDArray[np.int64]) -> float:
     ranks = np.argsort(np.argsort(scores))[labels == 1]
     ones, zeros = int((labels == 1).sum()), int((labels == 0).sum())
     return float((ranks.sum() - ones * (ones - 1) / 2) / (ones * zeros))
-
-
-def reworded() -> list[tuple[str, str, str, str, int]]:
-    """set, kind, texts, label."""
-    with REWORDED.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        return [("reworded", r["kind"], r["text_a"], r["text_b"], int(r["label"])) for r in rows]
 
 
 def validation(path: Path, limit: int) -> list[tuple[str, str, str, str, int]]:
@@ -85,7 +77,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=250)
     given = parser.parse_args()
     model = CrossEncoder(given.weights)
-    rows = reworded() + validation(given.validation, given.limit)
+    ours = [(one.set_name, one.kind, one.text_a, one.text_b, one.label) for one in reworded()]
+    rows = ours + validation(given.validation, given.limit)
     scores = scored(model, rows)
     np.save(given.weights.with_suffix(".npy"), scores)
     for name in dict.fromkeys(row[0] for row in rows):

@@ -3,6 +3,7 @@
 Pairs whose group hashes into `VALIDATION_PERCENT` are never trained on: figures come from them.
 """
 
+import csv
 import gzip
 import hashlib
 import itertools
@@ -11,10 +12,11 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 VALIDATION_PERCENT = 20
 WRITTEN = Path(__file__).parents[1] / "data" / "written"
+REWORDED = Path(__file__).parents[1] / "data" / "reworded" / "pairs.tsv"
 
 
 class Pair(NamedTuple):
@@ -130,22 +132,42 @@ def free_of_validation(pairs: Sequence[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair.text_a not in kept and pair.text_b not in kept]
 
 
+def written_groups() -> Iterator[dict[str, Any]]:
+    """base, same, traps and group of each of our own groups for training."""
+    for path in sorted(WRITTEN.glob("*.jsonl")):
+        yield from map(json.loads, path.read_text("utf-8").splitlines())
+
+
+def reworded() -> Iterator[Pair]:
+    """Our own pairs to measure on, without the groups that share a text with those for training."""
+    with REWORDED.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    seen = {bare(text) for one in written_groups() for text in (one["base"], *one["same"], *one["traps"])}
+    shared = {row["group"] for row in rows if bare(row["text_a"]) in seen or bare(row["text_b"]) in seen}
+    for row in rows:
+        if row["group"] not in shared:
+            yield Pair("reworded", row["kind"], row["group"], row["text_a"], row["text_b"], int(row["label"]))
+
+
+def bare(text: str) -> str:
+    """Without case and closing marks."""
+    return text.lower().strip(" ?.!")
+
+
 def written(chance: random.Random) -> Iterator[Pair]:
     """Our own groups of `bench/data/written`: of each group other pairs every time.
 
     4 of 6 pairs of wordings; each trap against two of the wordings; two traps against each other.
     """
-    for path in sorted(WRITTEN.glob("*.jsonl")):
-        for line in path.read_text("utf-8").splitlines():
-            one = json.loads(line)
-            same, group = [one["base"], *one["same"]], one["group"]
-            for a, b in chance.sample(list(itertools.combinations(same, 2)), 4):
-                yield Pair("written", "same", group, a, b, 1)
-            for trap in one["traps"]:
-                for other in chance.sample(same, 2):
-                    yield Pair("written", "trap", group, other, trap, 0)
-            a, b = chance.sample(one["traps"], 2)
-            yield Pair("written", "trap", group, a, b, 0)
+    for one in written_groups():
+        same, group = [one["base"], *one["same"]], one["group"]
+        for a, b in chance.sample(list(itertools.combinations(same, 2)), 4):
+            yield Pair("written", "same", group, a, b, 1)
+        for trap in one["traps"]:
+            for other in chance.sample(same, 2):
+                yield Pair("written", "trap", group, other, trap, 0)
+        a, b = chance.sample(one["traps"], 2)
+        yield Pair("written", "trap", group, a, b, 0)
 
 
 def questions(folder: Path) -> list[str]:

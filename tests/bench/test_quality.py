@@ -14,8 +14,8 @@ from bench.quality import baseline, decide, pairs, plot, streams
 from bench.quality.__main__ import plain
 from bench.quality.baseline import Tally
 from bench.quality.rates import Sweep, mean, share
-from bench.quality.sets import COMMITTED, Labelled, reworded, sample
-from bench.verifier.sets import Pair
+from bench.quality.sets import COMMITTED, Labelled, sample
+from bench.verifier.sets import Pair, reworded
 from service.embedders.local import MiniLM
 
 
@@ -55,7 +55,7 @@ def asked_alone(http: httpx.Client, chosen: Sequence[Pair]) -> list[dict[str, An
 
 
 def test_pairs_are_decided_as_the_service_does(tmp_path: Path, minilm: MiniLM) -> None:
-    chosen = sample(reworded(COMMITTED), 120)
+    chosen = sample(reworded(), 120)
     verifier = decide.shipped_verifier()
     said = pairs.judged(pairs.Setup(COMMITTED, minilm, verifier, None, None), chosen)
     with served(tmp_path, redis_timeout_s="5") as service:
