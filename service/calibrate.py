@@ -26,11 +26,13 @@ BATCH = 64
 THRESHOLDS = tuple(round(0.5 + 0.025 * step, 3) for step in range(20))
 SLACK = 0.025
 """How much of the hit rate a higher threshold, which saves work, may cost."""
+EXCESS = 1.25
+"""How far above the wanted error a fitted head's may be counted: it is a count, and a few pairs."""
 MIDDLE, SPREAD = 0.85, 0.05
 """Where similarities of rewordings and traps lie; scales the feature for the fit."""
 
-SERVED = 1.0
-"""The score of what is served without being read."""
+SERVED = math.inf
+"""The score of what is served without being read, whatever the cut."""
 
 Mask = NDArray[np.bool_]
 
@@ -195,14 +197,25 @@ def choose(judged: Judged, max_error: float) -> Choice:
     found = []
     for threshold in THRESHOLDS:
         open_ = judged.passed & (judged.similarities >= threshold)
-        wrong = np.sort(judged.scores[open_ & ~judged.labels])[::-1]
         allowed = int(max_error * (~judged.labels).sum())
-        cut = 0.0 if len(wrong) <= allowed else math.nextafter(float(wrong[allowed]), 2.0)
-        choice = Choice(threshold, cut)
+        choice = Choice(threshold, _cut(judged.part(open_), allowed))
         hits = (choice.serves(judged) & judged.labels).sum() / max(1, judged.labels.sum())
         found.append((hits, choice))
     best = max(hits for hits, _ in found)
     return max(choice for hits, choice in found if hits >= best - SLACK)
+
+
+def _cut(near: Judged, allowed: int) -> float:
+    """The least cut by which so many of label 0 are served, but none below all of label 1: it gains nothing.
+
+    With six digits, as it is written.
+    """
+    read = near.scores < SERVED
+    right, wrong = near.scores[read & near.labels], np.sort(near.scores[read & ~near.labels])[::-1]
+    left = max(0, allowed - int((~read & ~near.labels).sum()))
+    above = math.nextafter(float(wrong[left]), 2.0) if len(wrong) > left else 0.0
+    least = float(right.min()) if len(right) else 1.0
+    return min(1.0, max(math.ceil(above * 1e6), math.floor(least * 1e6)) / 1e6)
 
 
 def cross_fitted(judged: Judged, max_error: float) -> Outcome:
@@ -275,18 +288,19 @@ def report(judged: Judged, max_error: float, version: str | None, *, refit: bool
     ]
     policy: dict[str, object] = {"threshold": shipped.choice.threshold}
     if version:
-        policy["verifier_cut"] = round(shipped.choice.cut, 6)
+        policy |= {"verifier_cut": shipped.choice.cut, "verifier_version": version}
     if version and refit:
         head, seen = refitted(judged, version)
         own = cross_fitted(seen, max_error)
         lines += _told("a head fitted to these pairs", own)
-        low, _ = own.errors.interval
-        better = own.hits.share > shipped.hits.share and low <= max_error
+        better = own.hits.share > shipped.hits.share
+        better &= own.errors.share <= max(EXCESS * max_error, shipped.errors.share)
         lines.append("the fitted head is better: it is taken" if better else "it is no better: not taken")
         if better:
             policy = {
                 "threshold": own.choice.threshold,
-                "verifier_cut": round(own.choice.cut, 6),
+                "verifier_cut": own.choice.cut,
+                "verifier_version": version,
                 "verifier_head": msgspec.to_builtins(head),
             }
     shown = msgspec.json.format(msgspec.json.encode(policy), indent=2)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from service import migrate
 from service.api.auth import DEFAULT_TENANT, read_keys
 from service.cache.digests import Keyring
+from service.cache.lookup import UNVERIFIED
 from service.embedders.local import DIM, MODEL
 from service.errors import StartupError, StoreFullError, StoreUnavailableError
 from service.model import Generation, History, Policy
@@ -343,11 +344,16 @@ def _lacks(policy: Policy, settings: Settings) -> tuple[str, str] | None:
     """What is missing for it, and how to mend that."""
     if policy.history is History.REWRITE and settings.rewriter is None:
         return "history `rewrite`, but no rewriter: conversations miss", "set SEMCACHED_REWRITER"
-    head = policy.verifier_head
-    if head is None or settings.verifier == "off" or head.version == digest_of(_weights(settings)):
-        return None
-    fix = "`semcached calibrate --refit` with this version's weights, then PUT what it prints"
-    return "its verifier_head is of other weights: the shipped cut is used", fix
+    weights = {policy.verifier_version, policy.verifier_head and policy.verifier_head.version} - {None}
+    if settings.verifier == "off":
+        if policy.threshold is None or policy.threshold >= UNVERIFIED or not policy.guarded("verifier"):
+            return None
+        text = f"threshold {policy.threshold} counts on the verifier, which is off: {UNVERIFIED} is in force"
+        return text, 'set SEMCACHED_VERIFIER=local, or switch it off there: "guards": {"verifier": false}'
+    if weights and weights != {digest_of(_weights(settings))}:
+        fix = "`semcached calibrate` with this version's weights, then PUT what it prints"
+        return "verifier_cut or verifier_head are of other weights: the shipped ones are used", fix
+    return None
 
 
 def _weights(settings: Settings) -> Path:

@@ -94,6 +94,10 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     verifier_head: Annotated[
         Head | None, Meta(description="Fitted by `semcached calibrate`; null: the shipped one.")
     ] = None
+    verifier_version: Annotated[
+        str | None,
+        Meta(description="The weights that verifier_cut was chosen with; for others it isn't used."),
+    ] = None
     history: Annotated[
         History, Meta(description="When an answer given in another conversation may be served.")
     ] = History.EXACT

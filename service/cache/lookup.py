@@ -5,6 +5,7 @@ served is decided in `guards.py` and by the verifier. A failing Redis, embedder 
 never errors.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -12,7 +13,7 @@ from time import perf_counter
 from service.cache import canonical
 from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
-from service.cache.policy import DEFAULT, filled
+from service.cache.policy import DEFAULT, cut_of, filled
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
 from service.cache.question import Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
@@ -70,8 +71,7 @@ class Lookup:
         query = canonical.query(request, keys, None if generation is None else generation.dim)
         found = self._policies.of(keys, request.agent_type)
         policy = found or DEFAULT
-        wanted = (request.threshold, policy.threshold, self._default(generation, policy))
-        threshold = next(one for one in wanted if one is not None)
+        threshold = self._threshold(generation, policy) if request.threshold is None else request.threshold
         question = Question(
             query=query,
             tiers=request.tiers or tuple(Tier),
@@ -96,15 +96,16 @@ class Lookup:
             raise StoreUnavailableError(
                 "this agent_type's policy was altered, or another version of semcached set it: PUT it again"
             )
-        cut = None if self._verifier is None else self._verifier.cut
-        return filled(policy, self._default(generation, policy), cut)
+        return filled(policy, self._threshold(generation, policy), self._verifier)
 
-    def _default(self, generation: Generation | None, policy: Policy) -> float:
-        """The threshold where nobody asks for another: stricter where no verifier reads."""
+    def _threshold(self, generation: Generation | None, policy: Policy) -> float:
+        """The threshold where a request names none: stricter where the verifier it counts on doesn't read."""
         if generation is None:
             return 1.0
-        verified = self._verifier is not None and policy.guarded("verifier")
-        return generation.threshold if verified else max(generation.threshold, UNVERIFIED)
+        wanted = generation.threshold if policy.threshold is None else policy.threshold
+        without = policy.threshold is not None and not policy.guarded("verifier")
+        reads = self._verifier is not None and policy.guarded("verifier")
+        return wanted if reads or without else max(wanted, UNVERIFIED)
 
     async def answer(self, questions: Sequence[Question], keys: TenantKeys) -> list[Hit | Miss]:
         """One answer per question, in order. Never fails: what can't be looked up is a miss."""
@@ -161,17 +162,11 @@ class Lookup:
 
     async def _embed(self, questions: Sequence[Question], run: Run) -> None:
         begun = perf_counter()
-        texts: list[tuple[Question, str]] = []
         for question in questions:
-            text = question.text
-            if text is None:  # also with a vector: it can't speak for an image
-                question.reason, question.rule, question.vector = Reason.POLICY, "not_plain_text", None
-            elif question.vector is None:
-                question.rule = self._embedder.unfit(text)
-                if question.rule is None:
-                    texts.append((question, text))
-                else:
-                    question.reason = Reason.POLICY
+            why = self._unfit(question)
+            if why is not None:
+                question.reason, question.rule, question.vector = Reason.POLICY, why, None
+        texts = [(q, q.text or "") for q in questions if q.vector is None and q.reason is not Reason.POLICY]
         if not texts:
             return
         try:
@@ -183,6 +178,14 @@ class Lookup:
             for (question, _), vector in zip(texts, vectors, strict=True):
                 question.vector = vector
         run.stages_ms["embed"] = _ms_since(begun)
+
+    def _unfit(self, question: Question) -> str | None:
+        """Why the semantic tier can't take it, also with a vector: that can't speak for an image."""
+        if question.text is None:
+            return "not_plain_text"
+        if len(question.text) > canonical.LONGEST_TEXT:
+            return "too_long"
+        return self._embedder.unfit(question.text) if question.vector is None else None
 
     async def _search(self, questions: Sequence[Question], run: Run, *, exhaustive: bool) -> None:
         begun = perf_counter()
@@ -235,14 +238,14 @@ def weighed(
 ) -> tuple[float, float]:
     """The score by the policy's head, if that was fitted to these weights, and the cut that belongs to it.
 
-    0 for what the verifier can't read, whatever the head.
+    What the verifier can't read reaches no cut.
     """
-    head, cut = policy.verifier_head, policy.verifier_cut
-    if head is not None and head.version != verifier.version:
-        head, cut = None, None
-    if score is not None and head is not None:
+    if score is None:
+        return 0.0, math.inf
+    head = policy.verifier_head
+    if head is not None and head.version == verifier.version:
         score = head.score(score, similarity)
-    return score or 0.0, verifier.cut if cut is None else cut
+    return score, cut_of(policy, verifier)
 
 
 def _ms_since(begun: float) -> float:

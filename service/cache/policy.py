@@ -4,17 +4,30 @@ from typing import get_args
 
 import msgspec
 
+from service.cache.ports import Verifier
 from service.model import GuardName, Policy
 
 DEFAULT = Policy()
 """Where none was set."""
 
 
-def filled(policy: Policy, threshold: float, verifier_cut: float | None) -> Policy:
-    """A policy with nothing left open: each guard named, the generation's threshold, the verifier's cut."""
-    return msgspec.structs.replace(
+def cut_of(policy: Policy, verifier: Verifier) -> float:
+    """The policy's cut if it has one and that wasn't chosen with other weights, else the shipped one."""
+    head = policy.verifier_head
+    weights = policy.verifier_version or (None if head is None else head.version)
+    own = policy.verifier_cut if weights in {None, verifier.version} else None
+    return verifier.cut if own is None else own
+
+
+def filled(policy: Policy, threshold: float, verifier: Verifier | None) -> Policy:
+    """A policy as it is in force: each guard named, the threshold, the verifier's cut and weights."""
+    policy = msgspec.structs.replace(
         policy,
-        threshold=threshold if policy.threshold is None else policy.threshold,
+        threshold=threshold,
         guards={name: policy.guarded(name) for name in get_args(GuardName)},
-        verifier_cut=verifier_cut if policy.verifier_cut is None else policy.verifier_cut,
+    )
+    if verifier is None:
+        return policy
+    return msgspec.structs.replace(
+        policy, verifier_cut=cut_of(policy, verifier), verifier_version=verifier.version
     )

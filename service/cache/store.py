@@ -65,6 +65,8 @@ class Store:
             return Refused(stored=False, reason="min_chars")
         if query.text is None:  # also with a vector: it can't speak for an image
             exact_only: str | None = "not_plain_text"
+        elif len(query.text) > canonical.LONGEST_TEXT:
+            exact_only = "too_long"
         else:
             exact_only = None if query.vector is not None else self._embedder.unfit(query.text)
         return Accepted(request, query, exact_only)

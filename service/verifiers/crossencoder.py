@@ -24,6 +24,9 @@ WEIGHTS = Path(__file__).with_name("equivalence.onnx")
 LONGEST = 192
 """Word pieces of both texts; what is longer nobody trained it for."""
 
+LONGEST_CHARS = 4096
+"""Of both texts: longer ones have more pieces, and even counting them takes time from others."""
+
 
 HOPELESS = -1.0
 """The logit (score 0.27) of the first order below which the second one isn't read."""
@@ -64,8 +67,9 @@ class CrossEncoder:
 
     def run(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
         """0 to 1 for each pair; None where the two texts are too long."""
-        sides = {text: side(self._tokenizer, text) for pair in pairs for text in pair}
-        fitting = [at for at, (a, b) in enumerate(pairs) if len(sides[a].ids) + len(sides[b].ids) <= LONGEST]
+        short = [at for at, (a, b) in enumerate(pairs) if len(a) + len(b) <= LONGEST_CHARS]
+        sides = {text: side(self._tokenizer, text) for at in short for text in pairs[at]}
+        fitting = [at for at in short if sum(len(sides[text].ids) for text in pairs[at]) <= LONGEST]
         ordered = {at: [sides[text] for text in sorted(pairs[at])] for at in fitting}
         logits = self._logits({at: encode(a, b) for at, (a, b) in ordered.items()})
         hopeful = {at: encode(b, a) for at, (a, b) in ordered.items() if logits[at] > HOPELESS}

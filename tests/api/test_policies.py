@@ -15,7 +15,7 @@ from service.api.auth import Role, create_key
 from service.app import create_app
 from service.cache import guards
 from service.settings import Settings
-from service.verifiers.crossencoder import WEIGHTS
+from service.verifiers.crossencoder import WEIGHTS, digest_of
 from service.wiring import Loaded
 
 pytestmark = pytest.mark.anyio
@@ -34,6 +34,7 @@ DEFAULTS = {
     "guards": dict.fromkeys(GUARDS, True),
     "verifier_cut": msgspec.json.decode(WEIGHTS.with_suffix(".json").read_bytes())["cut"],
     "verifier_head": None,
+    "verifier_version": digest_of(WEIGHTS),
     "history": "exact",
 }
 

@@ -228,6 +228,11 @@ async def test_policies_that_ask_for_what_is_not_there(parts: Parts, url: str) -
     assert found.level is Level.WARN
     assert "other weights" in found.text
 
+    await parts.policies.put(keys, "support", b'{"threshold":0.6,"verifier_cut":0.9}')
+    assert (await findings(parts.settings, url))["policies"].level is Level.OK
+    found = (await findings(replace(parts.settings, verifier="off"), url))["policies"]
+    assert "threshold 0.6 counts on the verifier" in found.text
+
 
 async def test_a_policy_that_was_altered(parts: Parts, redis: Redis, url: str) -> None:
     await parts.policies.put(parts.keyring.of(operator("acme")), "support", b'{"threshold":0.9}')

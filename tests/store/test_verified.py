@@ -134,6 +134,13 @@ async def test_a_policy_may_do_without(three: Parts, keys: TenantKeys) -> None:
     none = await look(reading(three, None), keys, **ASKED)
     assert isinstance(none, Hit)
     assert none.threshold == UNVERIFIED
+    counted_on = await look(reading(three, None, Policy(threshold=0.6, verifier_cut=0.9)), keys, **ASKED)
+    assert isinstance(counted_on, Hit)
+    assert counted_on.threshold == UNVERIFIED
+    without = Policy(threshold=0.6, guards={"verifier": False})
+    own = await look(reading(three, None, without), keys, **ASKED)
+    assert isinstance(own, Hit)
+    assert own.threshold == 0.6
     asked = await look(reading(three, reader, off), keys, **ASKED, threshold=0.5)
     assert isinstance(asked, Hit)
     assert asked.threshold == 0.5
@@ -148,6 +155,8 @@ async def test_a_policy_may_do_without(three: Parts, keys: TenantKeys) -> None:
         (Policy(verifier_head=Head(version="weights 1", bias=0, logit=1, similarity=0)), True),
         # Fitted to other weights: neither the head nor the cut that belongs to it counts.
         (Policy(verifier_head=Head(version="old", bias=-5, logit=1, similarity=0), verifier_cut=0.9), True),
+        (Policy(verifier_version="weights 1", verifier_cut=0.7), False),
+        (Policy(verifier_version="old", verifier_cut=0.7), True),
     ],
 )
 async def test_the_policys_own_cut_and_head(
@@ -155,6 +164,32 @@ async def test_the_policys_own_cut_and_head(
 ) -> None:
     reader = Reader({"first": 0.65, "second": 0.1})
     assert isinstance(await look(reading(three, reader, policy), keys, **ASKED), Hit) is hits
+
+
+async def test_what_cannot_be_read_reaches_no_cut(three: Parts, keys: TenantKeys) -> None:
+    reader = Reader({"first": None, "second": None})
+    assert isinstance(await look(reading(three, reader, Policy(verifier_cut=0)), keys, **ASKED), Miss)
+
+
+async def test_a_head_weighs_the_similarity_of_what_was_read(three: Parts, keys: TenantKeys) -> None:
+    """The second candidate's is 0.96: by the first one's 0.98 it would pass."""
+    head = Head(version="weights 1", bias=-48.5, logit=0, similarity=50)  # passes from 0.97
+    reader = Reader({"first": None, "second": 0.5})
+    assert isinstance(await look(reading(three, reader, Policy(verifier_head=head)), keys, **ASKED), Miss)
+    laxer = Head(version="weights 1", bias=-47.5, logit=0, similarity=50)  # from 0.95
+    assert isinstance(await look(reading(three, reader, Policy(verifier_head=laxer)), keys, **ASKED), Hit)
+
+
+async def test_a_very_long_text_is_not_compared(parts: Parts, keys: TenantKeys) -> None:
+    """Also with a vector, and with the reading switched off."""
+    lax = reading(parts, None, Policy(threshold=0.5, guards={"verifier": False}))
+    for length, tiers in ((8192, ["exact", "semantic"]), (8193, ["exact"])):
+        stored = await keep(parts, keys, prompt="x" * length, embedding=vector(1))
+        assert [tier.value for tier in stored.tiers] == tiers
+    answer = await look(lax, keys, prompt="y" * 8193, embedding=vector(1), tiers=["semantic"])
+    assert isinstance(answer, Miss)
+    assert (answer.reason, answer.rule) == (Reason.POLICY, "too_long")
+    assert isinstance(await look(lax, keys, prompt="y" * 8192, embedding=vector(1), tiers=["semantic"]), Hit)
 
 
 async def test_the_shipped_verifier_is_in_the_service(parts: Parts, keys: TenantKeys) -> None:

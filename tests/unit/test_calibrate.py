@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from service.calibrate import (
     FOLDS,
+    SERVED,
     Choice,
     Judged,
     Pair,
@@ -49,7 +51,7 @@ def test_the_least_strict_cut_that_keeps_the_error() -> None:
     pairs = judged([1, 1, 1, 0, 1, 0, 0, 0, 0, 0], [0.99, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
     assert choose(pairs, 0.0).serves(pairs).tolist() == [True] * 3 + [False] * 7
     assert choose(pairs, 0.17).serves(pairs).tolist() == [True] * 5 + [False] * 5
-    assert choose(pairs, 0.99).serves(pairs).sum() == 9
+    assert choose(pairs, 0.99).serves(pairs).sum() == 5  # all of label 1: no more is gained
 
 
 def test_equal_scores_stand_and_fall_together() -> None:
@@ -86,6 +88,40 @@ def test_a_head_uses_what_the_score_leaves_out() -> None:
     assert head.similarity > 5
     assert cross_fitted(seen, 0.05).hits.share > cross_fitted(pairs, 0.05).hits.share + 0.04
     assert '"version": "v"' in report(pairs, 0.05, "v", refit=True).text
+
+
+def test_a_head_that_errs_more_is_not_taken() -> None:
+    """It would serve more of label 1, and more of label 0 than both the shipped one and the wanted error."""
+    taken = []
+    for seed in range(60):
+        pairs = drawn(120, seed)
+        own, shipped = cross_fitted(refitted(pairs, "v")[1], 0.02), cross_fitted(pairs, 0.02)
+        text = report(pairs, 0.02, "v", refit=True).text
+        if "it is taken" in text:
+            taken.append(own.errors.share <= max(0.025, shipped.errors.share))
+    assert all(taken)
+    assert 5 < len(taken) < 60
+
+
+def test_the_cut_is_written_as_it_was_chosen() -> None:
+    pairs = judged([1, 1, 0, 0], [0.9, 0.88642, 0.88639412, 0.1])
+    policy = msgspec.json.decode(report(pairs, 0.0, "v", refit=False).policy)
+    choice = Choice(policy["threshold"], policy["verifier_cut"])
+    assert choice.serves(pairs).tolist() == [True, True, False, False]
+    assert policy["verifier_version"] == "v"
+
+
+def test_what_is_served_unread_is_counted() -> None:
+    """Nothing but the threshold keeps it out, and where that can't, the report says so."""
+    pairs = judged([1, 1, 1, 0], [SERVED, 0.9, 0.2, SERVED], [0.99, 0.99, 0.99, 0.99])
+    choice = choose(pairs, 0.0)
+    assert choice.serves(pairs).tolist()[3]
+    assert choice.cut <= 1
+
+
+def test_without_evidence_the_cut_is_no_laxer_than_label_1_needs() -> None:
+    pairs = judged([1] * 5 + [0] * 5, [0.97, 0.96, 0.95, 0.94, 0.93] + [0.01] * 5)
+    assert choose(pairs, 0.5).cut == 0.93
 
 
 def test_few_pairs_change_the_head_little() -> None:
