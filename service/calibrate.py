@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from service.cache.guards import verdicts
 from service.cache.ports import Embedder, Verifier
-from service.cache.question import EQUAL
+from service.cache.question import same_words
 from service.errors import SettingsError
 from service.model import Head, Policy
 
@@ -171,7 +171,7 @@ async def _page(
             continue
         similarity, score = next(similarities), next(scores)
         passed = a == b or all(verdicts(b, a, Policy(), every=False).values())
-        read = SERVED if a == b or similarity >= EQUAL else score
+        read = SERVED if same_words(a, b) else score
         page.append((similarity, passed, read or 0.0))
     return page
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from service.cache.guards import WORDING, verdicts
 from service.cache.policy import DEFAULT
 from service.cache.ports import Verifier
-from service.cache.question import EQUAL
+from service.cache.question import same_words
 from service.settings import Settings
 from service.verifiers.crossencoder import CrossEncoder
 from service.verifiers.threaded import ThreadedVerifier
@@ -40,9 +40,9 @@ class Judged(NamedTuple):
 
 
 def judge(similarity: float, cached: str, asked: str, score: float | None) -> Judged:
-    """As the lookup does: equal texts need no guard, equal vectors no verifier."""
+    """As the lookup does: equal texts need no guard, the same words no verifier."""
     said = {} if cached == asked else verdicts(asked, cached, DEFAULT, every=True)
-    return Judged(similarity, said, 1.0 if cached == asked or similarity >= EQUAL else score)
+    return Judged(similarity, said, 1.0 if same_words(cached, asked) else score)
 
 
 def passed(one: Judged) -> bool:

@@ -1,6 +1,7 @@
 """A question on its way to an answer: what was found, what spoke against it, what is served."""
 
 import secrets
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,8 +24,15 @@ from service.model import (
     Tier,
 )
 
-EQUAL = 0.9999
-"""The similarity of equal vectors, less what float32 and RediSearch lose."""
+
+def same_words(one: str, other: str) -> bool:
+    """Whether they differ in case, accents and spaces at most: a verifier sees no more in them."""
+    return one == other or _plain(one) == _plain(other)
+
+
+def _plain(text: str) -> str:
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    return " ".join("".join(one for one in letters if not unicodedata.combining(one)).split())
 
 
 @dataclass(slots=True)
@@ -87,10 +95,8 @@ class Question:
 
     @property
     def needs_no_reading(self) -> bool:
-        """The policy wants no verifier, or the words are the same, or the vectors are: it reads no more."""
-        nearest = self.held[0]
-        equal = nearest.text == self.text or nearest.candidate.similarity >= EQUAL
-        return equal or not self.asked.policy.guarded("verifier")
+        """The policy wants no verifier, or the words are the same."""
+        return not self.asked.policy.guarded("verifier") or same_words(self.held[0].text, self.text or "")
 
     def settle(self, rank: int, score: float | None, cut: float) -> None:
         """Serve a held candidate if its score reaches the cut; without a score, as it is."""

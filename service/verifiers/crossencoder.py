@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from service.embedders.local import tokenizer
 from service.errors import StartupError
+from service.verifiers.language import foreign
 from service.verifiers.pairs import Encoded, encode, side
 
 WEIGHTS = Path(__file__).with_name("equivalence.onnx")
@@ -66,8 +67,9 @@ class CrossEncoder:
         self.cut = msgspec.json.decode(weights.with_suffix(".json").read_bytes(), type=Card).cut
 
     def run(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:
-        """0 to 1 for each pair; None where the two texts are too long."""
-        short = [at for at, (a, b) in enumerate(pairs) if len(a) + len(b) <= LONGEST_CHARS]
+        """0 to 1 for each pair; None where the two texts are too long, or not English."""
+        short = [at for at, pair in enumerate(pairs) if sum(map(len, pair)) <= LONGEST_CHARS]
+        short = [at for at in short if not any(map(foreign, pairs[at]))]
         sides = {text: side(self._tokenizer, text) for at in short for text in pairs[at]}
         fitting = [at for at in short if sum(len(sides[text].ids) for text in pairs[at]) <= LONGEST]
         ordered = {at: [sides[text] for text in sorted(pairs[at])] for at in fitting}
