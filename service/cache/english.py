@@ -13,6 +13,9 @@ BACK = _words(
 )
 """Words that point at something said before, wherever they stand."""
 
+PRONOUNS = _words("it its he him his she her hers they them their theirs this these those ones")
+"""Those of them that stand for something named."""
+
 REPLIES = _words(
     "and but so or also then because plus no nope not yes yeah yep yup ok okay alright sure right fine well "
     "thanks thank great good nice cool perfect awesome wonderful interesting really wow hmm hm ah ahh oh "
@@ -104,15 +107,6 @@ OTHERS = _words(
     "ist der das und nicht wie ich het een wat hoe niet ik est que le les des une pour comment quel quelle "
     "el los una por como qual il che non per di och är hur vad jag co jak czy"
 )
-
-CLOSING = _words(
-    "no nope nothing not thank thanks thx you u so very much a lot bunch million for your the all kind help "
-    "helping helpful assistance assisting time everything been were are have great it that this thats is "
-    "was will would be ll just i me my need needed needs want wanted now today right at moment m am set "
-    "done good bye goodbye day night nice one okay ok alright awesome else more again and appreciate "
-    "appreciated cheers s ve d do n anything other t don welcome see later"
-)
-"""A message of these alone may take leave."""
 
 EMPTY = PLAIN | QUALITIES | PARTS | OPEN | ASKING | AUXILIARY | ORDERS | COMPLEMENT | BACK | COMPARED
 """What tells nothing of what a message is about."""

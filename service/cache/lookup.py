@@ -149,7 +149,12 @@ class Lookup:
     async def _rewrite(self, questions: Sequence[Question], run: Run) -> list[Question]:
         """The questions that can be looked up; those whose policy wants it in words that need no history."""
         begun = perf_counter()
-        wanted = [q for q in questions if is_wanted(q.query, q.asked.policy, q.asked.standalone)]
+        wanted = [
+            q
+            for q in questions
+            if is_wanted(q.query, q.asked.policy, q.asked.standalone)
+            and self._embedder.unfit(q.query.text or "") is None  # else `_embed` says why
+        ]
         if not wanted:
             return list(questions)
         texts = await self._rewriting.texts([q.query for q in wanted], run.keys, run.budget)

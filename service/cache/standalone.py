@@ -13,6 +13,9 @@ from service.cache import english
 LONGEST = 1000
 """Characters. A longer message tells a story of its own, which rules don't follow."""
 
+LONGEST_FAREWELL = 200
+"""Characters."""
+
 VAGUE = 2
 """How many more telling words a question after a part or a quality of something needs."""
 
@@ -55,14 +58,27 @@ _NAME = re.compile(
     r"|\b\d+[A-Za-z]\w*|\b[A-Z]+[A-Z\d]\w*"  # 2FA, CSV
 )
 _LEAVE = re.compile(
-    r"\b(?:that|thats|this|it)(?: (?:is|was|will be|would be))?(?: just)? (?:all|everything)\b"
-    r"|\bno(?:pe)?(?: thanks?(?: you)?)? (?:that|thats)(?: (?:is|was|will be|would be))? it\b"
-    r"|\bthanks?(?: you)?(?: that| thats)(?: (?:is|was|will be|would be))? it\b"
-    r"|\b(?:do not|no) need anything\b|\bnothing (?:else|more|for now)\b|\ball set\b|\b(?:good ?bye|bye)\b"
-    r"|\bthanks?(?: you)?(?: (?:so|very) much| a lot)? for (?:all )?(?:(?:of )?your |the )?(?:kind )?"
-    r"(?:help|helping|assistance|assisting|everything|time)\b"
-    r"|\b(?:appreciate|appreciated)\b|\bhave a (?:nice|good|great)\b"
+    r"\b(?:(?:thats|(?:that|this) (?:is|was|will be|would be))(?: just)? (?:all|everything)"
+    r"(?: (?:that )?i (?:need|needed|want|wanted))?"
+    r"|it is all(?= for (?:now|today)\b)"
+    r"|(?:no|nope)(?: thanks| thank you)? (?:thats|that (?:is|will be|would be)) it"
+    r"|(?:thanks|thank you)(?: (?:so|very) much| a lot)? (?:thats|that (?:is|will be|would be)) it"
+    r"|(?:i )?do not need anything(?: else| more)?(?: right now| now)?"
+    r"|nothing(?: else| more)|nothing(?= for now\b)|(?:i am |we are )all set(?: now)?"
+    r"|(?:good ?)?bye|goodnight|have a (?:nice|good|great) (?:day|night|one)"
+    r"|(?:thanks|thank you)(?: (?:so|very) much| a lot| a bunch| a million)? for"
+    r" (?:helping(?: me)?|everything|(?:all )?(?:of )?(?:your |the )?(?:kind )?(?:help|assistance|time)|all)"
+    r"|i (?:really )?appreciate (?:it|that|(?:all )?(?:your|the) (?:kind )?(?:help|assistance|time)))\b"
 )
+_BESIDE = re.compile(  # what may stand around it
+    r"\b(?:no|nope|nothing|ok|okay|alright|great|awesome|i see|and|cheers"
+    r"|not (?:now|right now|today|at the moment|at this time)|(?:for|at) (?:now|today|the moment)"
+    r"|(?:thats|that (?:is|will be|would be)) it(?= for now\b)"
+    r"|today|(?:thanks|thank you|thx)|(?:so|very) much|a (?:lot|bunch|million)|again"
+    r"|(?:that is|you are|you have been|you were) (?:so |very )?(?:kind|helpful))\b"
+)
+_FAREWELL = re.compile(r"[^\W\d_][\w\s.,;:!'-]*", re.ASCII)
+"""Its characters: no question mark, nothing that words don't say."""
 
 
 class Word(NamedTuple):
@@ -87,16 +103,23 @@ def stands_alone(message: str) -> bool:
     return _is_english(text) and _whole(text)
 
 
-def refers_back(message: str) -> bool:
-    """Whether a message points at what was said before, or answers it: what no rewriting may leave."""
-    sentences = [_read(one) for one in _sentences(_plain(message[:LONGEST]))]
-    return not sentences or any(_answers(words) or _points_back(words) for words in sentences)
+def points_first(message: str) -> bool:
+    """Whether a pronoun stands before anything it could stand for: what no rewriting may leave."""
+    for word in (word for one in _sentences(_plain(message)) for word in _read(one)):
+        if word.text in english.PRONOUNS:
+            return True
+        if word.tells and word.text not in english.REPLIES:
+            return False
+    return False
 
 
 def closes(message: str) -> bool:
     """Whether a message only takes leave, or thanks for help: any conversation may end so."""
-    words = re.findall(r"[^\W\d_]+", _plain(message).lower())
-    return english.CLOSING.issuperset(words) and _LEAVE.search(" ".join(words)) is not None
+    text = _plain(message[: LONGEST_FAREWELL + 1])
+    if len(message) > LONGEST_FAREWELL or not _FAREWELL.fullmatch(text):
+        return False
+    rest, found = _LEAVE.subn(" ", " ".join(re.findall(r"\w+", text.lower())))
+    return found > 0 and not _BESIDE.sub(" ", rest).strip()
 
 
 def _plain(message: str) -> str:

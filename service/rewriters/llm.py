@@ -9,6 +9,7 @@ from service.model import Message
 from service.providers.calls import Calls
 from service.providers.gate import ProviderError
 from service.rewriters import prompt
+from service.rewriters.belief import believed
 from service.settings import Settings
 from service.telemetry import REWRITE_FAILURES, REWRITE_SECONDS
 
@@ -32,18 +33,19 @@ class LLMRewriter:
     async def rewritten(self, messages: Sequence[Message], asked: str) -> str:
         """See `cache.ports.Rewriter`."""
         deadline = asyncio.get_running_loop().time() + self._timeout_s
-        data = prompt.shown(messages, asked)
         try:
-            return await self._calls.made(lambda: self._asked(data, asked, deadline), deadline)
+            data = prompt.shown(messages, asked)
+            said = await self._calls.made(lambda: self._asked(data, deadline), deadline)
+            return believed(said, messages, asked)
         except ProviderError as error:
             REWRITE_FAILURES.labels(error.why).inc()
             raise
 
-    async def _asked(self, data: str, asked: str, deadline: float) -> str:
+    async def _asked(self, data: str, deadline: float) -> str | None:
         with REWRITE_SECONDS.time():
             async with self._calls.asking(deadline):
                 body = await self._send(data)
-            return prompt.believed(self._said(body), asked)
+            return self._said(body)
 
     def _said(self, body: bytes) -> str | None:
         try:

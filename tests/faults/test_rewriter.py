@@ -14,8 +14,10 @@ from redis import Redis
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
+from service.cache.standalone import stands_alone
 from service.model import Decision, History, Hit, Miss, Policy, Reason, Tier
-from service.rewriters.prompt import MOST_CHARS, TURN_CHARS, TURNS
+from service.rewriters.belief import MOST_CHARS
+from service.rewriters.prompt import LONGEST, LONGEST_ASKED
 from service.settings import Settings
 from service.telemetry import REWRITE_FAILURES
 from service.wiring import Loaded, Parts, opened
@@ -85,20 +87,85 @@ async def test_messages_that_mean_the_same_hit_and_others_miss(
         assert llm.calls == 3
 
 
-async def test_what_goes_over_the_wire(remote: Settings, llm: LLM, models: Loaded) -> None:
-    long = [f"turn {n} " + "x" * TURN_CHARS for n in range(2 * TURNS)]
+CALL = {"id": "c1", "type": "function", "function": {"name": "rooms", "arguments": '{"city": "Paris"}'}}
+TOOLS: list[dict[str, Any]] = [
+    {"role": "user", "name": "Ann", "content": PARIS[0]},
+    {"role": "assistant", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": PARIS[1]}]},
+    {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": "c2", "name": "book", "input": {"beds": 2}}],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c2", "content": "no"}]},
+    {"role": "developer", "content": "Sell rooms with breakfast."},
+]
+
+
+async def test_the_whole_conversation_goes_over_the_wire(remote: Settings, llm: LLM, models: Loaded) -> None:
+    said = [{"role": "system", "content": "You sell rooms."}, *TOOLS, *chat(*["Well."] * 41), *chat(SAID)]
     async with serving(remote, models) as (parts, keys):
-        await look(parts, keys, system="You sell rooms.", messages=chat(*long, SAID))
+        await look(parts, keys, messages=said)
     ((headers, body),) = llm.requests
     assert headers["authorization"] == "Bearer k"
     assert body["model"] == "m"
-    assert "You sell rooms." not in json.dumps(body)
+    assert "You sell rooms." not in json.dumps(body)  # it is of the scope
     data = json.loads(body["messages"][-1]["content"])
-    assert data["last_user_message"] == SAID
-    assert [one["role"] for one in data["conversation"]] == ["user", "assistant"] * (TURNS // 2)
-    assert data["conversation"][-1]["content"] == long[-1][:TURN_CHARS]
+    assert data == {"conversation": said[1:-1], "last_user_message": SAID}
     if llm.api == "openai":
         assert body["temperature"] == 0
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+NOT_SHOWN: dict[str, list[dict[str, Any]]] = {
+    "image": [{"role": "user", "content": [{"type": "text", "text": PARIS[0]}, IMAGE]}],
+    "image of a tool": [
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": [IMAGE]}]}
+    ],
+    "no kind": [{"role": "user", "content": [{"text": PARIS[0]}]}],
+    "no text": [{"role": "user", "content": [{"type": "text", "text": {"of": 1}}]}],
+    "long": [*chat(PARIS[0]), {"role": "assistant", "content": "x" * LONGEST}],
+    "many": chat(*["y" * 100] * (LONGEST // 100)),
+}
+
+
+@pytest.mark.parametrize("what", [*NOT_SHOWN, "asked"])
+async def test_what_can_not_be_shown_whole_is_not_rewritten(
+    what: str, remote: Settings, llm: LLM, models: Loaded
+) -> None:
+    before = NOT_SHOWN.get(what, chat(*PARIS, "Well."))
+    said = SAID if what in NOT_SHOWN else "international " * (LONGEST_ASKED // 14 + 1)
+    messages = [*before, *chat(said)]
+    async with serving(remote, models) as (parts, keys):
+        await keep(parts, keys, messages=messages)
+        await keep(parts, keys, prompt=MEANT)
+        miss = await look(parts, keys, messages=messages, tiers=["semantic"])
+        assert isinstance(miss, Miss)
+        assert (miss.reason, miss.rule) == (Reason.DEGRADED, "rewriter")
+        assert isinstance(await look(parts, keys, messages=messages), Hit)
+    assert llm.calls == 0
+
+
+async def test_nothing_is_rewritten_that_can_not_be_embedded(
+    remote: Settings, llm: LLM, models: Loaded
+) -> None:
+    async with serving(remote, models) as (parts, keys):
+        for said, rule in {"1 " * 600: "too_long", "\ufffd": "unknown_characters"}.items():
+            await keep(parts, keys, messages=chat(*PARIS, said))
+            miss = await look(parts, keys, messages=chat(*LYON, said))
+            assert isinstance(miss, Miss)
+            assert (miss.reason, miss.rule) == (Reason.POLICY, rule)
+    assert llm.calls == 0
+
+
+async def test_system_prompts_keep_equal_rewritings_apart(remote: Settings, llm: LLM, models: Loaded) -> None:
+    system = {"role": "system", "content": "You sell rooms."}
+    async with serving(remote, models) as (parts, keys):
+        await keep(parts, keys, messages=[system, *chat(*PARIS, SAID)])
+        other = {"role": "system", "content": "You sell tents."}
+        for messages in (chat(*LYON, SAID), [other, *chat(*LYON, SAID)], [other, *chat(*PARIS, SAID)]):
+            assert isinstance(await look(parts, keys, messages=messages), Miss)
+        assert isinstance(await look(parts, keys, system="You sell rooms.", messages=chat(*LYON, SAID)), Hit)
+    assert llm.calls == 2
 
 
 async def test_each_conversation_is_rewritten_once(
@@ -159,8 +226,38 @@ async def test_what_needs_no_rewriting_is_not_sent(remote: Settings, llm: LLM, m
         assert llm.calls == 0
 
 
+async def test_one_that_stands_alone_by_the_rules_is_sent_all_the_same(
+    remote: Settings, llm: LLM, models: Loaded
+) -> None:
+    alone = "How do I reset my password?"
+    assert stands_alone(alone)
+    llm.mode = llm.saying(lambda _: "How do I reset my password at Hotel Zola?")
+    async with serving(remote, models) as (parts, keys):
+        await keep(parts, keys, messages=chat(*PARIS, alone))
+        miss = await look(parts, keys, messages=chat(*LYON, alone), explain=True)
+        assert isinstance(miss.decision, Decision)
+        assert miss.decision.asked == "How do I reset my password at Hotel Zola?"
+    assert [json.loads(body["messages"][-1]["content"])["last_user_message"] for _, body in llm.requests] == [
+        alone,
+        alone,
+    ]
+
+
+async def test_equal_words_of_two_conversations_are_not_enough(
+    remote: Settings, llm: LLM, models: Loaded
+) -> None:
+    llm.mode = llm.saying(lambda asked: asked.capitalize().rstrip("?.") + ".")
+    async with serving(remote, models) as (parts, keys):
+        for said in ("yes please", "Paris", "the 5th", "How much?", "what does it cost"):
+            await keep(parts, keys, messages=chat(*PARIS, said))
+            miss = await look(parts, keys, messages=chat(*ROME, said))
+            assert isinstance(miss, Miss)
+            assert (miss.reason, miss.rule) == (Reason.DEGRADED, "rewriter")
+    assert llm.calls == 10
+
+
 BAD = ["429", "500", "400", "401", "redirect", "cut", "html", "no object", "deep", "empty", "lines", "long"]
-BAD += ["nothing", "unchanged", "to no end", "gone"]
+BAD += ["nothing", "unchanged", "declined", "to no end", "gone"]
 
 
 def breaking(llm: LLM, how: str) -> Mode:
@@ -173,7 +270,8 @@ def breaking(llm: LLM, how: str) -> Mode:
         "cut": replace(llm.answer(MEANT), cut=9),
         "nothing": llm.answer(None),
         "lines": llm.answer(f"{MEANT}\n{MEANT}"),
-        "long": llm.answer("word " * MOST_CHARS),
+        "long": llm.answer("Hotel Zola " * MOST_CHARS),
+        "declined": llm.answer("I'm sorry, but I can't assist with that."),
         "unchanged": llm.answer(SAID),
         "to no end": llm.answer(MEANT, CUTS[llm.api]),
     }
@@ -258,8 +356,9 @@ async def test_a_rewriting_that_can_not_be_embedded_is_said_to_be_so(
     remote: Settings, llm: LLM, models: Loaded
 ) -> None:
     llm.mode = lambda _: llm.answer("1 " * 480 + "?")
+    before = ("A room for 1.", "Hotel Zola has rooms.")
     async with serving(remote, models) as (parts, keys):
-        await keep(parts, keys, messages=chat(*PARIS, SAID))
-        miss = await look(parts, keys, messages=chat(*LYON, SAID))
+        await keep(parts, keys, messages=chat(*before, SAID))
+        miss = await look(parts, keys, messages=chat("For 1.", before[1], SAID))
         assert isinstance(miss, Miss)
         assert (miss.reason, miss.rule) == (Reason.POLICY, "too_long")

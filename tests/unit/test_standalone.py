@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cache.standalone import LONGEST, refers_back, stands_alone
+from service.cache.standalone import LONGEST, LONGEST_FAREWELL, closes, points_first, stands_alone
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,64 @@ def test_whole_questions_stand_alone(text: str) -> None:
         "Thanks, that\u2019s all!",
         "Thanks for your help.",
         "No, nothing else. Goodbye!",
+        "No thank you, that'll be all for now.",
+        "Ok, that is all I need. Thanks!",
+        "Thank you very much. You've been very helpful. That's everything.",
+        "I'm all set, bye",
+        "Thanks, I don't need anything else right now.",
+        "Nope; thank you so much for all your help.",
+        "No, it's all for today. Thanks",
+        "I appreciate it.",
+        "Not at this time. Thanks for the kind assistance!",
     ],
 )
 def test_farewells_do(text: str) -> None:
+    assert closes(text)
     assert stands_alone(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Is that all?", "Is that all", "Is that all you have?", "Will that be all", "Was that all I need?"),
+        *("Am I all set?", "Are you all set now?", "You are all set.", "Get it all set.", "all set"),
+        *("Do it all now.", "I need it all done now.", "Have you done it all?", "No, I want it all."),
+        *("Is nothing else good?", "Nothing else good?", "That's all?", "Thanks for your help?"),
+        *("That's all right.", "That's all wrong.", "That is all good now.", "This is all I have."),
+        *(
+            "That's all you have.",
+            "That's everything I want to change.",
+            "That's all I need: 2",
+            "That's all 5",
+        ),
+        *("I'd appreciate your help.", "I would appreciate that.", "I don't need anything that good"),
+        *("Do I need anything else", "I do need anything", "No, I don't want that all", "Thanks for nothing"),
+        *(
+            "I need your help. Thanks for your time.",
+            "Can you help me? Bye",
+            "Please say goodbye",
+            "No, that was it.",
+        ),
+        *(
+            "Bye the way, nothing more",
+            "Yes, that's all",
+            "No, that's all \U0001f355",
+            "Thanks for your help: $",
+            "no no",
+        ),
+        *("No, thanks for your help, das ist alles", "That is all, " * 100),
+    ],
+)
+def test_questions_and_orders_are_no_farewells(text: str) -> None:
+    assert not closes(text)
+    assert not stands_alone(text)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_farewell_is_short(more: int) -> None:
+    text = "Thanks, that's all." + " no" * 100
+    fits = text[: LONGEST_FAREWELL - 1].ljust(LONGEST_FAREWELL + more, ".")
+    assert closes(fits) is (more == 0)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +160,7 @@ def test_other_languages_do_not(text: str) -> None:
 @given(st.text(max_size=LONGEST + 10))
 def test_any_text_has_an_answer(text: str) -> None:
     assert stands_alone(text) in {True, False}
-    assert refers_back(text) in {True, False}
+    assert points_first(text) in {True, False}
 
 
 @given(st.text())
@@ -117,7 +171,15 @@ def test_white_space_and_apostrophes_do_not_matter(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "back"),
-    [("yes", True), ("Do they ship to Malta?", True), ("Do you ship to Malta?", False), ("", True)],
+    [
+        ("What does it cost at Hotel Zola?", True),
+        ("Do they ship to Malta?", True),
+        ("Yes, book that one for them.", True),
+        ("What are the roots of Britpop and what influenced it?", False),
+        ("Is it safe to eat raw eggs?", False),
+        ("Do you ship to Malta?", False),
+        ("", False),
+    ],
 )
-def test_refers_back(text: str, back: bool) -> None:  # noqa: FBT001 - the expectation
-    assert refers_back(text) is back
+def test_a_pronoun_before_what_it_could_stand_for(text: str, back: bool) -> None:  # noqa: FBT001 - the expectation
+    assert points_first(text) is back
