@@ -120,13 +120,15 @@ def read(path: Path) -> list[Pair]:
         with path.open(encoding="utf-8", newline="") as file:
             return list(_lines(path, csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {error}") from None
+        told = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"{path}: {told}") from None
 
 
 def _lines(path: Path, rows: "csv.DictReader[str]") -> Iterator[Pair]:
     missing = {"text_a", "text_b", "label"} - set(rows.fieldnames or ())
     if missing:
-        raise SettingsError(f"{path}: the first line names no column {', '.join(sorted(missing))}")
+        names = ", ".join(sorted(missing))
+        raise SettingsError(f"{path}: the first line names no column {names}; columns are separated by tabs")
     for row in rows:
         if row["label"] not in {"0", "1"}:
             raise SettingsError(f"{path}, line {rows.line_num}: label: must be 0 or 1, is {row['label']!r}")
@@ -281,7 +283,7 @@ class Report(NamedTuple):
 
 def report(judged: Judged, max_error: float, version: str | None, *, refit: bool) -> Report:
     """Calibrate; `version` is the verifier's, None without one."""
-    shipped = cross_fitted(judged, max_error)
+    taken = shipped = cross_fitted(judged, max_error)
     lines = [
         f"{len(judged.labels)} pairs, {int(judged.labels.sum())} of label 1; wanted error {max_error:.1%}",
         *_told("the shipped head" if version else "no verifier", shipped),
@@ -297,15 +299,27 @@ def report(judged: Judged, max_error: float, version: str | None, *, refit: bool
         better &= own.errors.share <= max(EXCESS * max_error, shipped.errors.share)
         lines.append("the fitted head is better: it is taken" if better else "it is no better: not taken")
         if better:
+            taken = own
             policy = {
                 "threshold": own.choice.threshold,
                 "verifier_cut": own.choice.cut,
                 "verifier_version": version,
                 "verifier_head": msgspec.to_builtins(head),
             }
+    lines += _unsure(taken, max_error)
     shown = msgspec.json.format(msgspec.json.encode(policy), indent=2)
     lines += ["fields for PUT /v1/policies?agent_type=…:", shown.decode()]
     return Report("\n".join(lines), shown)
+
+
+def _unsure(outcome: Outcome, max_error: float) -> list[str]:
+    """A warning where the pairs don't show that the error is as wanted."""
+    _, high = outcome.errors.interval
+    if high <= max_error:
+        return []
+    few = Rate(0, outcome.errors.total).interval[1] > max_error
+    hint = "there are too few pairs of label 0 for it" if few else "a smaller --max-error leaves room"
+    return [f"not shown: that the error is at most {max_error:.1%}, it may be {high:.1%}; {hint}"]
 
 
 def _told(name: str, outcome: Outcome) -> list[str]:

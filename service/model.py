@@ -242,7 +242,8 @@ class Decision(Struct, frozen=True):
     tiers: Annotated[list[Tier], Meta(description="Where it was looked.")]
     threshold: Annotated[float, Meta(description="The threshold in force.")]
     policy: Annotated[
-        Policy | None, Meta(description="The agent_type's policy as it was set; null: it can't be read.")
+        Policy | None,
+        Meta(description="The agent_type's policy in force, its defaults filled in; null: it can't be read."),
     ]
     generation: Annotated[int | None, Meta(description="The index generation in force.")]
     candidates: Annotated[list[JudgedCandidate], Meta(description="The semantic tier's, nearest first.")]

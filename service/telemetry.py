@@ -88,6 +88,7 @@ for _counter, _labels in (
     (REDIS_FAILURES, ("busy", "timeout", "connection", "refused", "unwell", "unbound")),
     (TURNED_AWAY, ("in_flight", "bodies", "rate")),
     (VERIFY_FAILURES, ("busy", "slow", "model")),
+    (REWRITE_FAILURES, ("none",)),
 ):
     for _label in _labels:
         _counter.labels(_label)

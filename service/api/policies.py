@@ -1,5 +1,8 @@
 """/v1/policies: how the questions of an agent_type are answered."""
 
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
 import msgspec
 from litestar import Response, get, put
 from litestar.di import NamedDependency
@@ -12,7 +15,7 @@ from service.api.services import Services
 from service.api.wire import decoder, documented, encoded, parameters
 from service.cache.canonical import check_identifier
 from service.errors import InvalidInputError
-from service.model import IDENTIFIER_BYTES, Policy
+from service.model import IDENTIFIER_BYTES, GuardName, History, Policy
 
 AGENT_TYPE = Parameter(
     "agent_type",
@@ -22,6 +25,9 @@ AGENT_TYPE = Parameter(
     schema=Schema(type="string", min_length=1, max_length=IDENTIFIER_BYTES),  # type: ignore[arg-type] # its stubs
 )
 EXAMPLE = {"threshold": 0.97, "guards": {"question": False}}
+
+KNOWN: Mapping[str, Sequence[str]] = {"guards": get_args(GuardName), "history": list(History)}
+"""The names that a field takes."""
 
 _policy = decoder(Policy)
 
@@ -51,9 +57,19 @@ async def put_policy(request: HttpRequest, services: NamedDependency[Services]) 
     """
     keys, agent_type = services.keyring.of(request.user.tenant), _agent_type(request)
     body = await request.body()
-    _policy(body)
+    _checked(body)
     await services.policies.put(keys, agent_type, msgspec.json.encode(msgspec.json.decode(body)))
     return encoded(services.lookup.policy(keys, agent_type))
+
+
+def _checked(body: bytes) -> None:
+    try:
+        _policy(body)
+    except InvalidInputError as error:
+        if error.field not in KNOWN:
+            raise
+        told = f"{error.message}; known are {', '.join(KNOWN[error.field])}"
+        raise InvalidInputError(error.field, told) from None
 
 
 def _agent_type(request: HttpRequest) -> str:

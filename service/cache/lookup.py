@@ -71,12 +71,14 @@ class Lookup:
         query = canonical.query(request, keys, None if generation is None else generation.dim)
         found = self._policies.of(keys, request.agent_type)
         policy = found or DEFAULT
-        threshold = self._threshold(generation, policy) if request.threshold is None else request.threshold
+        own = self._threshold(generation, policy)
+        threshold = own if request.threshold is None else request.threshold
         question = Question(
             query=query,
             tiers=request.tiers or tuple(Tier),
             asked=Asked(query.identities, as_it_is(query, policy), threshold, policy),
             explain=request.explain,
+            in_force=filled(policy, own, self._verifier) if request.explain else None,
             vector=query.vector,
         )
         if found is None:

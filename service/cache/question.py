@@ -19,6 +19,7 @@ from service.model import (
     JudgedCandidate,
     Miss,
     Nearest,
+    Policy,
     Reason,
     Record,
     Tier,
@@ -58,11 +59,11 @@ class Question:
     served: tuple[Tier, Candidate, Record] | None = None
     reason: Reason = Reason.EMPTY
     rule: str | None = None
-    closed: bool = False  # its policy can't be read
+    in_force: Policy | None = None  # its policy with the defaults filled in, to be explained
 
     def close(self) -> None:
         """Keep the semantic tier out: what its policy lets through is not known."""
-        self.closed = True
+        self.in_force = None
         if Tier.SEMANTIC in self.tiers:
             self.tiers = [tier for tier in self.tiers if tier is not Tier.SEMANTIC]
             self.reason, self.rule = Reason.POLICY, "unreadable"
@@ -176,7 +177,7 @@ class Question:
         return Decision(
             tiers=list(self.tiers),
             threshold=self.asked.threshold,
-            policy=None if self.closed else self.asked.policy,
+            policy=self.in_force,
             generation=None if generation is None else generation.number,
             candidates=list(self.judged.values()),
             stages_ms=stages_ms,

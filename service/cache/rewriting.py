@@ -13,7 +13,7 @@ from service.cache.ports import Budget, Rewriter, Rewritings
 from service.cache.standalone import closes, stands_alone
 from service.errors import RewriterError, StoreUnavailableError
 from service.model import History, Policy
-from service.telemetry import REWRITTEN
+from service.telemetry import REWRITE_FAILURES, REWRITTEN
 
 
 class Wanted(NamedTuple):
@@ -63,6 +63,7 @@ class Rewriting:
             StoreUnavailableError: Redis did not answer in time.
         """
         if self._rewriter is None or not queries:
+            REWRITE_FAILURES.labels("none").inc(len(queries))
             return [None] * len(queries)
         wanted = [_wanted(query, keys, self._rewriter.version) for query in queries]
         names = list(dict.fromkeys(one.name for one in wanted))
