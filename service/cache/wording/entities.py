@@ -23,6 +23,9 @@ FOLDED_APART = frozenset(
         (("año", "ano"), ("años", "anos"), ("papá", "papa"), ("pêche", "peche"), ("schön", "schon")),
     )
 )
+OWN_KEYS = str.maketrans("ñçй", "ncи")
+"""Letters that those type who leave accents out, and what is below them."""
+
 PAST = ({"o", "ó"}, {"o", "ò"})
 """Endings of Spanish and Italian verbs: termino, I end | terminó, it ended."""
 
@@ -95,12 +98,10 @@ def _same_names(a: Wording, b: Wording) -> bool:
 def _not_said(text: Wording, other: Wording) -> list[Word]:
     """The names of a text that the other hasn't, however it spells them."""
     missing = [name for name in names(text) if name.stem not in other.stems]
-    alike = [
-        (name, fold) for name in missing if name.kind == "word" for fold in _typed(other).get(name.fold[0], ())
-    ]
-    if len(alike) > MOST_TYPED:
+    near = [(name.fold, _typed(other).get(name.fold[0], ())) for name in missing if name.kind == "word"]
+    if sum(len(folds) for _, folds in near) > MOST_TYPED:
         return missing
-    spelt = {name.fold for name, fold in alike if _misspelt(name.fold, fold)}
+    spelt = {one for one, folds in near if any(_misspelt(one, fold) for fold in folds)}
     return [name for name in missing if name.fold not in spelt]
 
 
@@ -139,9 +140,7 @@ def _short(mine: list[Word], text: Wording) -> bool:
 @once
 def _begun(text: Wording) -> frozenset[str]:
     return frozenset(
-        word.fold[:BEGINNING]
-        for word in text.words
-        if len(word.fold) >= BEGINNING and word.stem not in STOP
+        word.fold[:BEGINNING] for word in text.words if len(word.fold) >= BEGINNING and word.stem not in STOP
     )
 
 
@@ -236,8 +235,8 @@ def _flats(text: Wording) -> list[str]:
 
 @once
 def _accented(text: Wording) -> bool:
-    """Whether a text has any accent."""
-    return any(word != _flat(word) and not word.isascii() for word in marked(text))
+    """Whether a text has any accent; letters with keys of their own say nothing."""
+    return any(_flat(bare) != bare for bare in (word.translate(OWN_KEYS) for word in marked(text)))
 
 
 @once

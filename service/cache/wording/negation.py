@@ -17,7 +17,7 @@ LIKE_NOT = frozenset(
 
 AUXILIARIES = frozenset("is are was were do does did can could will would should has have had am".split())
 PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "des", "dés", "dé", "ent")
-"""Also Spanish, French, German. What has one by chance, as "design", is another word than "sign" all the same."""
+"""Also Spanish, French, German. What has one by chance (sign, design) is another word all the same."""
 
 EXCHANGED = (("ver", "ent"), ("ein", "aus"), ("an", "ab"), ("в", "вы"), ("под", "от"))
 """Prefixes that turn a word where one takes the other's place: einschalten | ausschalten, вход | выход."""
@@ -64,7 +64,11 @@ def _prefixed(difference: Contrast) -> list[tuple[str, str]]:
     """Words of one text that the other has with a denying prefix: possible | impossible."""
     pairs = ((difference.only_a, difference.only_b), (difference.only_b, difference.only_a))
     return [
-        (word, other) for mine, yours in pairs for word in mine for other in _opposites(word) if other in yours
+        (word, other)
+        for mine, yours in pairs
+        for word in mine
+        for other in _opposites(word)
+        if other in yours
     ]
 
 

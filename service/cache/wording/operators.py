@@ -28,7 +28,9 @@ SPELT = frozenset({"-", "/", "%", "$", "&", "#", "@", "~", "*", "+", ".", "?", "
 """Signs in whose place there may be words, or nothing: they speak against another one only."""
 
 BULLETS = frozenset({"*", "+", "-", ">", ">>", "|", "=", "~", "•", "***", "---", "===", "~~~"})
-BEFORE = frozenset("does do the a an and or between of use uses using with is are sign symbol operator".split())
+BEFORE = frozenset(
+    "does do the a an and or between of use uses using with is are sign symbol operator".split()
+)
 AFTER = frozenset("mean means meaning operator operators symbol sign character vs versus".split())
 """Words beside which a sign is talked about: no sentence ends there."""
 
