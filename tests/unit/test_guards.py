@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from service.cache.canonical import Identity
-from service.cache.guards import Asked, rejection
+from service.cache.guards import Asked, compared, rejection
 from service.model import Candidate, Policy, Record
 from tests.helpers import record
 
@@ -52,3 +52,19 @@ def test_another_history_passes_where_both_stand_alone(
     found = msgspec.structs.replace(record(history="other"), messages=messages, standalone=said)
     asked = Asked(ASKED, question, 0.9, Policy())
     assert rejection(Candidate("id", 1.0), found, asked, now=1000) == why
+
+
+@pytest.mark.parametrize(
+    ("question", "messages", "said", "text"),
+    [
+        ("q alone", None, None, "and q?"),  # had no history: found by its own words
+        ("q alone", b"[]", "the record's q alone", "the record's q alone"),
+        (None, b"[]", "the record's q alone", "and q?"),  # of the same history
+        ("q alone", b"[]", None, "and q?"),
+    ],
+)
+def test_compared_with_the_text_it_was_found_by(
+    question: str | None, messages: bytes | None, said: str | None, text: str
+) -> None:
+    found = msgspec.structs.replace(record(), text="and q?", messages=messages, standalone=said)
+    assert compared(found, Asked(ASKED, question, 0.9, Policy())) == text

@@ -1,13 +1,15 @@
 """Another name, code or address in the place of one; sides exchanged; letters that only look alike."""
 
 import unicodedata
+from collections.abc import Iterator
+from itertools import islice
 
 from service.cache.wording import roles
 from service.cache.wording.contrast import STOP, contrast
 from service.cache.wording.dates import DAYS, MONTHS, WEEKDAYS
 from service.cache.wording.figures import SPELT
 from service.cache.wording.places import exchanged, shared
-from service.cache.wording.words import LONG, Word, Wording, once
+from service.cache.wording.words import Word, Wording, once
 
 TWO_MEANINGS = frozenset("us it who aids polish turkey china".split())
 """Words that are another word with capitals."""
@@ -21,6 +23,15 @@ FOLDED_APART = frozenset(
         (("año", "ano"), ("años", "anos"), ("papá", "papa"), ("pêche", "peche"), ("schön", "schon")),
     )
 )
+OWN_KEYS = str.maketrans("ñçй", "ncи")
+"""Letters that those type who leave accents out, and what is below them."""
+
+PAST = ({"o", "ó"}, {"o", "ò"})
+"""Endings of Spanish and Italian verbs: termino, I end | terminó, it ended."""
+
+LEAST_PAST = 4
+"""Letters beside such an ending."""
+
 OPTIONAL_MARKS = ("ARABIC", "HEBREW")
 NO_NAMES = frozenset(
     {*MONTHS, *WEEKDAYS, *DAYS, *SPELT, "i", "ok", "hi", "hello", "please", "thanks", "faq", "pls"}
@@ -36,6 +47,15 @@ TYPED = 4
 
 TYPO = 6
 """Letters per edit of a typo; one edit is always allowed."""
+
+TYPED_LONG = 20
+"""Letters up to which a word is held against others for typos."""
+
+MOST_TYPED = 100
+"""Pairs of words that are held against each other for typos; in what is more, a name is another name."""
+
+MOST_MARKED = 100
+"""Pairs of words that may differ in accents only."""
 
 
 def agree(a: Wording, b: Wording) -> bool:
@@ -58,11 +78,8 @@ def _same_places(a: Wording, b: Wording) -> bool:
 
 
 def _same_names(a: Wording, b: Wording) -> bool:
-    mine = [name for name in names(a) if not _said(name, b)]
-    if not mine:
-        return True
-    yours = [name for name in names(b) if not _said(name, a)]
-    if not yours:
+    mine, yours = _not_said(a, b), _not_said(b, a)
+    if not (mine and yours):
         return True
     difference = contrast(a, b)
     mine = [
@@ -78,11 +95,24 @@ def _same_names(a: Wording, b: Wording) -> bool:
     return difference.rest(*besides) > MOST_OTHER or difference.shared == 0
 
 
-def _said(name: Word, text: Wording) -> bool:
-    """Whether a text has a name, however it spells it."""
-    return name.stem in text.stems or (
-        name.kind == "word" and any(_misspelt(name.fold, word.fold) for word in text.words)
-    )
+def _not_said(text: Wording, other: Wording) -> list[Word]:
+    """The names of a text that the other hasn't, however it spells them."""
+    missing = [name for name in names(text) if name.stem not in other.stems]
+    near = [(name.fold, _typed(other).get(name.fold[0], ())) for name in missing if name.kind == "word"]
+    if sum(len(folds) for _, folds in near) > MOST_TYPED:
+        return missing
+    spelt = {one for one, folds in near if any(_misspelt(one, fold) for fold in folds)}
+    return [name for name in missing if name.fold not in spelt]
+
+
+@once
+def _typed(text: Wording) -> dict[str, frozenset[str]]:
+    """Words that may be typos of others, by their first letter."""
+    found: dict[str, set[str]] = {}
+    for word in text.words:
+        if TYPED <= len(word.fold) <= TYPED_LONG:
+            found.setdefault(word.fold[0], set()).add(word.fold)
+    return {first: frozenset(folds) for first, folds in found.items()}
 
 
 @once
@@ -103,29 +133,30 @@ def _capital(at: int, word: Word) -> bool:
 
 def _short(mine: list[Word], text: Wording) -> bool:
     """Whether a name and a word of the other text begin alike: Franco | Franconian, Corp | Corporation."""
-    return any(
-        name.fold[:BEGINNING] == word.fold[:BEGINNING]
-        for name in mine
-        if name.kind == "word"
-        for word in text.words
-        if len(word.fold) >= BEGINNING and word.stem not in STOP
+    begun = _begun(text)
+    return any(name.fold[:BEGINNING] in begun for name in mine if name.kind == "word")
+
+
+@once
+def _begun(text: Wording) -> frozenset[str]:
+    return frozenset(
+        word.fold[:BEGINNING] for word in text.words if len(word.fold) >= BEGINNING and word.stem not in STOP
     )
 
 
 def _misspelt(a: str, b: str) -> bool:
-    """Whether two names differ by a typo: long enough, nearly the same letters, the same first one."""
-    if a == b:
-        return True
+    """Whether two names differ by a typo: long enough, nearly the same letters."""
     shorter = min(len(a), len(b))
-    if not TYPED <= shorter < LONG or abs(len(a) - len(b)) > 1 + shorter // TYPO or a[0] != b[0]:
+    if not TYPED <= shorter <= TYPED_LONG or abs(len(a) - len(b)) > 1 + shorter // TYPO:
         return False
     if any(char.isdigit() for char in a + b):
         return False
-    return _edits(a, b) <= max(1, shorter // TYPO)
+    most = max(1, shorter // TYPO)
+    return _edits(a, b, most) <= most
 
 
-def _edits(a: str, b: str) -> int:
-    """Letters to insert, delete, replace, or exchange with the next one."""
+def _edits(a: str, b: str, most: int) -> int:
+    """Letters to insert, delete, replace, or exchange with the next one; counted up to `most`."""
     older: list[int] = []
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, start=1):
@@ -135,7 +166,9 @@ def _edits(a: str, b: str) -> int:
             if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
                 new[j] = min(new[j], older[j - 2] + 1)
         older, row = row, new
-    return row[-1]
+        if min(row) > most:
+            break
+    return max(row[-1], min(row))
 
 
 def _same_case(a: Wording, b: Wording) -> bool:
@@ -164,15 +197,22 @@ def _same_letters(a: Wording, b: Wording) -> bool:
     """Accents: another word where both texts write them, and always in scripts that need them."""
     if not (marked(a) or marked(b)):
         return True
-    only_a = {word.fold for word in a.words} - {word.fold for word in b.words}
-    only_b = {word.fold for word in b.words} - {word.fold for word in a.words}
+    pairs = list(islice(_alike(a, b), MOST_MARKED + 1))
+    if len(pairs) > 1 and not (_accented(a) and _accented(b)):  # one is typed without accents
+        return True
+    return len(pairs) <= MOST_MARKED and not any(_apart(one, other, a, b) for one, other in pairs)
+
+
+def _alike(a: Wording, b: Wording) -> Iterator[tuple[str, str]]:
+    """Words that differ in accents only: in their places, or in one text only."""
+    if _flats(a) == _flats(b):
+        pairs = zip(a.words, b.words, strict=True)
+        return ((one.fold, other.fold) for one, other in pairs if one.fold != other.fold)
+    mine, yours = {word.fold for word in a.words}, {word.fold for word in b.words}
     flat: dict[str, list[str]] = {}
-    for word in only_b:
+    for word in yours - mine:
         flat.setdefault(_flat(word), []).append(word)
-    pairs = [(one, other) for one in only_a for other in flat.get(_flat(one), ())]
-    return len(pairs) > 1 or not any(
-        _apart(one, other, a, b) for one, other in pairs
-    )  # several: no accents typed
+    return ((one, other) for one in mine - yours for other in flat.get(_flat(one), ()))
 
 
 def _apart(one: str, other: str, a: Wording, b: Wording) -> bool:
@@ -180,9 +220,23 @@ def _apart(one: str, other: str, a: Wording, b: Wording) -> bool:
         return True
     if one.replace("ё", "е") == other.replace("ё", "е"):
         return False
-    if not _flat(one).isascii():
-        return not unicodedata.name(_flat(one)[0], "").startswith(OPTIONAL_MARKS)
+    flat = _flat(one)
+    if not flat.isascii():
+        return not unicodedata.name(flat[0], "").startswith(OPTIONAL_MARKS)
+    if {one[-1], other[-1]} in PAST and len(one) > LEAST_PAST:
+        return True
     return bool(marked(a) - {one}) and bool(marked(b) - {other})
+
+
+@once
+def _flats(text: Wording) -> list[str]:
+    return [_flat(word.fold) for word in text.words]
+
+
+@once
+def _accented(text: Wording) -> bool:
+    """Whether a text has any accent; letters with keys of their own say nothing."""
+    return any(_flat(bare) != bare for bare in (word.translate(OWN_KEYS) for word in marked(text)))
 
 
 @once
@@ -193,4 +247,6 @@ def marked(text: Wording) -> frozenset[str]:
 
 def _flat(word: str) -> str:
     """A word as an embedding model that drops accents sees it."""
+    if word.isascii():
+        return word
     return "".join(char for char in unicodedata.normalize("NFD", word) if unicodedata.category(char) != "Mn")

@@ -33,8 +33,12 @@ def replaced(a: Wording, b: Wording, words: Index) -> list[tuple[str, str]]:
     mine = [word for word in difference.only_a if word in words]
     if not mine:
         return []
-    yours = [word for word in difference.only_b if word in words]
-    return [(one, other) for one in mine for other in yours if exclusive(words[one], words[other])]
+    yours: dict[int, set[str]] = {}
+    for word in difference.only_b:
+        for place in words.get(word, ()):
+            yours.setdefault(place.group, set()).add(word)
+    near = {(one, other) for one in mine for place in words[one] for other in yours.get(place.group, ())}
+    return [(one, other) for one, other in near if exclusive(words[one], words[other])]
 
 
 def exclusive(a: frozenset[Place], b: frozenset[Place]) -> bool:

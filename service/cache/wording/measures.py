@@ -125,6 +125,9 @@ MONEY_SIGNS = frozenset({"$", "€", "£", "¥", "₹", "usd", "eur", "gbp"})
 ROUNDED = 0.03
 """How far converted measures may be apart, of one: people round."""
 
+MANY = 64
+"""Numbers of a text from which on no two ways to write one are thought of."""
+
 
 @once
 def measures(text: Wording) -> tuple[Measure, ...]:
@@ -148,6 +151,11 @@ def _measure(text: Wording, figure: Figure) -> Measure:
     if not after or figure.ordinal:
         return Measure(value, None, after[0] if after else "")
     return Measure(value, UNITS.get(after[0]), "" if after[0] in UNITS else after[0])
+
+
+def crowded(text: Wording) -> bool:
+    """Whether a text has too many numbers to hold each against each."""
+    return len(measures(text)) > MANY
 
 
 @once

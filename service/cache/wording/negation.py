@@ -16,7 +16,12 @@ LIKE_NOT = frozenset(
 """Words that may say the same as a negation: with one of them, or without, nobody knows."""
 
 AUXILIARIES = frozenset("is are was were do does did can could will would should has have had am".split())
-PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de")
+PREFIXES = ("un", "in", "im", "il", "ir", "dis", "non", "mis", "de", "des", "dés", "dé", "ent")
+"""Also Spanish, French, German. What has one by chance (sign, design) is another word all the same."""
+
+EXCHANGED = (("ver", "ent"), ("ein", "aus"), ("an", "ab"), ("в", "вы"), ("под", "от"))
+"""Prefixes that turn a word where one takes the other's place: einschalten | ausschalten, вход | выход."""
+
 SOFT_BEFORE = frozenset("why whether or if".split())
 SOFT_AFTER = frozenset(
     "only just sure wait sorry actually rather longer later idea matter doubt really i sooner least".split()
@@ -29,6 +34,7 @@ NO_BEHIND = frozenset(
 ASKING = frozenset("who what when where why how which or rather the make wait".split())
 KNOWING = frozenset("know understand remember see get want find think mind like".split())
 LEAST_BASE = 4
+LEAST_EXCHANGED = 3
 
 
 def agree(a: Wording, b: Wording) -> bool:
@@ -58,14 +64,27 @@ def _prefixed(difference: Contrast) -> list[tuple[str, str]]:
     """Words of one text that the other has with a denying prefix: possible | impossible."""
     pairs = ((difference.only_a, difference.only_b), (difference.only_b, difference.only_a))
     return [
-        (word, word.removeprefix(prefix))
+        (word, other)
         for mine, yours in pairs
         for word in mine
-        for prefix in PREFIXES
-        if word.startswith(prefix)
-        and len(word) - len(prefix) >= LEAST_BASE
-        and word.removeprefix(prefix) in yours
+        for other in _opposites(word)
+        if other in yours
     ]
+
+
+def _opposites(word: str) -> set[str]:
+    """What a word is the opposite of, by how it begins."""
+    found = {
+        known
+        for prefix in PREFIXES
+        if word.startswith(prefix) and len(word) - len(prefix) >= LEAST_BASE
+        for known in (word.removeprefix(prefix), stem(word.removeprefix(prefix)))
+    }
+    return found | {
+        other + word.removeprefix(prefix)
+        for prefix, other in EXCHANGED
+        if word.startswith(prefix) and len(word) - len(prefix) >= LEAST_EXCHANGED
+    }
 
 
 @once

@@ -1,10 +1,11 @@
-"""Another number in the place of a number."""
+"""Another number in the place of a number, another operator in the place of one."""
 
 from collections.abc import Sequence
 
+from service.cache.wording import operators
 from service.cache.wording.contrast import contrast
 from service.cache.wording.figures import SPELT
-from service.cache.wording.measures import Measure, equal, left, measures, same_value
+from service.cache.wording.measures import Measure, crowded, equal, left, measures, same_value
 from service.cache.wording.words import Wording, stem
 
 MOST_OTHER = 2
@@ -14,9 +15,11 @@ _SPELT = frozenset(map(stem, SPELT))
 
 
 def agree(a: Wording, b: Wording) -> bool:
-    """Whether no number of one stands for another number of the other."""
-    if a.tail != b.tail:
+    """Whether no number of one stands for another number of the other, nor an operator."""
+    if a.tail != b.tail or not operators.agree(a, b):
         return False
+    if crowded(a) or crowded(b):
+        return _listed(a) == _listed(b)
     if not (measures(a) and measures(b)):
         return True
     mine, yours = left(a, b)
@@ -30,6 +33,10 @@ def agree(a: Wording, b: Wording) -> bool:
         digits = {one for one in difference.only_a | difference.only_b if one[0].isdecimal()}
         return difference.rest(*_SPELT, *digits) > max(MOST_OTHER, difference.shared)
     return _same_counts(measures(a), measures(b))
+
+
+def _listed(text: Wording) -> list[str]:
+    return sorted(str(one.value) for one in measures(text))
 
 
 def _same_counts(a: Sequence[Measure], b: Sequence[Measure]) -> bool:

@@ -1,11 +1,16 @@
 """The same number with another unit, or another unit asked for."""
 
-from service.cache.wording.measures import Unit, alike, left, lone_units, same_value
+from service.cache.wording import symbols
+from service.cache.wording.measures import Unit, alike, crowded, left, lone_units, same_value
 from service.cache.wording.words import Wording
 
 
 def agree(a: Wording, b: Wording) -> bool:
     """Whether no unit of one stands for another unit of the other."""
+    if not symbols.agree(a, b):
+        return False
+    if crowded(a) or crowded(b):  # the numbers' guard wants them equal
+        return True
     mine, yours = left(a, b)
     for one in mine:
         for other in yours:
