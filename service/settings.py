@@ -70,7 +70,7 @@ class Settings:
     rewriter_concurrency: int = _setting(16, "requests to the rewriter at a time, per worker")
     schema_dir: Path = _setting(CHECKOUT / "index_schemas", "index schemas, the end state of `migrate`")
     threshold: float = _setting(
-        0.6, "default threshold of a newly created generation; where no verifier reads, 0.95 at least"
+        0.65, "default threshold of a newly created generation; where no verifier reads, 0.95 at least"
     )
     redis_timeout_s: float = _setting(
         0.25, "longest a request waits for Redis in total; batches a little longer"

@@ -124,6 +124,12 @@ def _last_question(messages: list[Message]) -> int:
     raise InvalidInputError("messages", "has no user message")
 
 
+def said(messages: list[Message]) -> list[str | None]:
+    """What users and developers said before the last question; None for a message of more than text."""
+    earlier = messages[: _last_question(messages)]
+    return [_plain_text(one) for one in earlier if one.role in {"user", "system", "developer"}]
+
+
 def _plain_text(message: Message) -> str | None:
     """The text, if that is all there is to the message."""
     content = _unwrapped(message.content)

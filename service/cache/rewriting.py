@@ -10,7 +10,7 @@ from service.cache import canonical
 from service.cache.canonical import Query
 from service.cache.digests import TenantKeys
 from service.cache.ports import Budget, Rewriter, Rewritings
-from service.cache.standalone import closes, stands_alone
+from service.cache.standalone import closes, instructs, stands_alone
 from service.errors import RewriterError, StoreUnavailableError
 from service.model import History, Policy
 from service.telemetry import REWRITE_FAILURES, REWRITTEN
@@ -38,8 +38,11 @@ def own_words(query: Query, policy: Policy) -> str | None:
     """
     if query.text is None or query.messages is None:
         return None
-    sure = closes if policy.history is History.REWRITE else stands_alone
-    return query.text if sure(query.text) else None
+    if closes(query.text):
+        return query.text
+    if policy.history is History.REWRITE or not stands_alone(query.text):
+        return None
+    return None if any(map(instructs, canonical.said(query.messages))) else query.text
 
 
 def is_wanted(query: Query, policy: Policy, standalone: str | None) -> bool:

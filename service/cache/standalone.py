@@ -16,6 +16,9 @@ LONGEST = 1000
 LONGEST_FAREWELL = 200
 """Characters."""
 
+LONGEST_STANDING = 4000
+"""Characters of an earlier message; in a longer one anything may be said."""
+
 VAGUE = 2
 """How many more telling words a question after a part or a quality of something needs."""
 
@@ -77,6 +80,16 @@ _BESIDE = re.compile(  # what may stand around it
     r"|today|(?:thanks|thank you|thx)|(?:so|very) much|a (?:lot|bunch|million)|again"
     r"|(?:that is|you are|you have been|you were) (?:so |very )?(?:kind|helpful))\b"
 )
+_STANDING = re.compile(
+    r"\b(?:from now on|from here on|always|never|for the rest of|in all (?:your|further) answers"
+    r"|(?:answer|reply|respond|speak|write|talk|explain)(?: to me| everything| only| all \w+)*"
+    r" (?:in|as if|like|as|with|without|briefly|shortly|only)"
+    r"|act (?:as|like)|pretend|imagine|assume|suppose|you are (?:a|an|my|now)"
+    r"|(?:i am|we are|my \w+ is) (?:\w+ )?(?:vegan|vegetarian|pregnant|diabetic|\d+|an?|the|in|from|on|using)"
+    r"|allerg\w+|intolerant"
+    r"|(?:i|we) (?:only |mostly |still )?(?:use|run|eat|drink|take|speak|live|work|own|drive)"
+    r"|use (?:only )?[\w.+#-]+(?: \d[\w.]*)?(?: only| instead)?(?=[.!]?$)|no \w+ please)\b"
+)
 _FAREWELL = re.compile(r"[^\W\d_][\w\s.,;:!'-]*", re.ASCII)
 """Its characters: no question mark, nothing that words don't say."""
 
@@ -101,6 +114,16 @@ def stands_alone(message: str) -> bool:
         return True
     text = _plain(message)
     return _is_english(text) and _whole(text)
+
+
+def instructs(message: str | None) -> bool:
+    """Whether an earlier message says how all later ones are to be answered, or for whom.
+
+    None stands for a message that is more than text.
+    """
+    if message is None or len(message) > LONGEST_STANDING:
+        return True
+    return _STANDING.search(_plain(message).lower()) is not None
 
 
 def points_first(message: str) -> bool:

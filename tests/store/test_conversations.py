@@ -56,6 +56,18 @@ async def test_a_message_that_stands_alone_is_answered_from_any_conversation(
         assert hit.tier is (Tier.EXACT if text == ALONE and stored == question else Tier.SEMANTIC)
 
 
+async def test_what_was_said_for_all_that_follows_keeps_conversations_apart(
+    parts: Parts, keys: TenantKeys
+) -> None:
+    allergic = "I have a peanut allergy", "I'll keep that in mind."
+    await keep(parts, keys, **said(*allergic, ALONE))
+    for before in ((), ROME, ("I'm vegan", "Noted.")):
+        assert isinstance(await look(parts, keys, **said(*before, REWORDED)), Miss)
+    await keep(parts, keys, **said(*ROME, ALONE))
+    assert isinstance(await look(parts, keys, **said(*allergic, REWORDED)), Hit)  # of its own conversation
+    assert isinstance(await look(parts, keys, **said(*PARIS, REWORDED)), Hit)
+
+
 @pytest.mark.parametrize("question", [(), ROME])
 async def test_one_that_does_not_is_answered_from_its_own_only(
     parts: Parts, keys: TenantKeys, question: tuple[str, ...]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cache.standalone import LONGEST, LONGEST_FAREWELL, closes, points_first, stands_alone
+from service.cache.standalone import LONGEST, LONGEST_FAREWELL, closes, instructs, points_first, stands_alone
 
 
 @pytest.mark.parametrize(
@@ -183,3 +183,42 @@ def test_white_space_and_apostrophes_do_not_matter(text: str) -> None:
 )
 def test_a_pronoun_before_what_it_could_stand_for(text: str, back: bool) -> None:  # noqa: FBT001 - the expectation
     assert points_first(text) is back
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I have a peanut allergy",
+        "I'm vegan. What can I cook?",
+        "From now on answer in German",
+        "Answer in English, please.",
+        "Use Rust.",
+        "use Python 2 only",
+        "You are a pirate",
+        "Pretend you're my lawyer",
+        "I live in Canada, what taxes do I pay?",
+        "We use Postgres 12",
+        "my son is 4",
+        "I'm from Spain",
+        "Always keep it short",
+        "x" * 5000,
+        None,
+    ],
+)
+def test_what_is_said_for_all_that_follows(said: str | None) -> None:
+    assert instructs(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "How do I reset my password?",
+        "Book a table for two at 7 pm",
+        "yes please",
+        "What does it cost?",
+        "Hi!",
+        "",
+    ],
+)
+def test_what_is_said_for_itself(said: str) -> None:
+    assert not instructs(said)
