@@ -29,8 +29,8 @@ LONGEST_CHARS = 4096
 """Of both texts: longer ones have more pieces, and even counting them takes time from others."""
 
 
-HOPELESS = -1.0
-"""The logit (score 0.27) of the first order below which the second one isn't read."""
+HOPELESS = 0.0
+"""The logit (score 0.5) of the first order below which the second one isn't read."""
 
 
 class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
