@@ -146,9 +146,12 @@ def labelled(data: Path, name: str, training: Training | None, limit: int | None
     if name != "reworded" and not (data / name / "public").is_dir():
         return Absent(name, f"{data / name} is absent: give the folder of the sets with --data")
     pairs = list(READERS[name](data))
-    if name not in TRAINABLE or training is None:
+    if training is None:
         return Labelled(name, sample(pairs, limit), trained=False, texts_trained=0)
-    unseen = [p for p in pairs if p.held_back and frozenset((p.text_a, p.text_b)) not in training.pairs]
+    # Also of sets that no training reads: stsb has pairs of mrpc.
+    unseen = [p for p in pairs if frozenset((p.text_a, p.text_b)) not in training.pairs]
+    if name in TRAINABLE:
+        unseen = [pair for pair in unseen if pair.held_back]
     chosen = sample(unseen or pairs, limit)
     read = sum(pair.text_a in training.texts or pair.text_b in training.texts for pair in chosen)
     return Labelled(name, chosen, trained=not unseen, texts_trained=read)
