@@ -25,6 +25,9 @@ from service.model import (
     Tier,
 )
 
+EQUAL = 0.9999
+"""The similarity of equal vectors, less what float32 and RediSearch lose."""
+
 
 def same_words(one: str, other: str) -> bool:
     """Whether they differ in case, accents and spaces at most: a verifier sees no more in them."""
@@ -96,8 +99,10 @@ class Question:
 
     @property
     def needs_no_reading(self) -> bool:
-        """The policy wants no verifier, or the words are the same."""
-        return not self.asked.policy.guarded("verifier") or same_words(self.held[0].text, self.text or "")
+        """The policy wants no verifier, or the words are the same, or the vector, which the caller gave."""
+        nearest = self.held[0]
+        equal = self.query.vector is not None and nearest.candidate.similarity >= EQUAL
+        return not self.asked.policy.guarded("verifier") or equal or same_words(nearest.text, self.text or "")
 
     def settle(self, rank: int, score: float | None, cut: float) -> None:
         """Serve a held candidate if its score reaches the cut; without a score, as it is."""

@@ -121,6 +121,18 @@ async def test_a_wrong_field_is_named_and_nothing_changes(client: Http, policy: 
 
 
 @pytest.mark.parametrize(
+    ("policy", "known"),
+    [
+        ({"guards": {"number": False}}, "numbers, dates, units"),
+        ({"history": "any"}, "exact, standalone, rewrite"),
+    ],
+)
+async def test_a_wrong_name_gets_the_right_ones(client: Http, policy: Any, known: str) -> None:
+    answer = await client.put(POLICIES, params={"agent_type": "support"}, json=policy)
+    assert known in answer.json()["errors"][0]["message"]
+
+
+@pytest.mark.parametrize(
     "body", [b"", b"{", b"null", b'{"guards":{"\\ud800":true}}', b"[" * 5000, b'{"\xff":1}']
 )
 async def test_rubbish_is_400(client: Http, body: bytes) -> None:

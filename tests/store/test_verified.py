@@ -119,12 +119,24 @@ async def test_nothing_near_nothing_read(three: Parts, keys: TenantKeys) -> None
     [("asked", 0), ("ASKED", 0), ("  Äskéd ", 0), ("asked?", 1), ("as ked", 1)],
 )
 async def test_the_same_words_are_not_read(parts: Parts, keys: TenantKeys, cached: str, read: int) -> None:
-    """But others are, even where the vector is the same: it is only as good as who made it."""
     reader = Reader({cached.strip(): 0.6})
     own = reading(parts, reader, Policy(guards={"entities": False}))
-    await keep(parts, keys, prompt=cached, temperature=1, embedding=vector(1))
+    await keep(parts, keys, prompt=cached, temperature=1, embedding=near(1, 0.9))
     assert isinstance(await look(own, keys, **ASKED), Hit)
     assert len(reader.read) == read
+
+
+async def test_what_has_the_callers_own_vector_is_not_read(parts: Parts, keys: TenantKeys) -> None:
+    """Who gives vectors says what is equal; that the embedder's are doesn't say it: it is blind to case."""
+    reader = Reader({"other": 0.1, "5 mW in W": 0.1})
+    own = reading(parts, reader)
+    await keep(parts, keys, prompt="other", embedding=vector(1))
+    assert isinstance(await look(own, keys, **ASKED), Hit)
+    assert reader.read == []
+    await keep(parts, keys, prompt="5 mW in W")
+    lax = reading(parts, reader, Policy(guards={"units": False}))
+    assert isinstance(await look(lax, keys, prompt="5  mW in W ?", **SEMANTIC), Miss)
+    assert len(reader.read) == 1
 
 
 async def test_a_policy_may_do_without(three: Parts, keys: TenantKeys) -> None:
@@ -167,6 +179,20 @@ async def test_the_policys_own_cut_and_head(
 ) -> None:
     reader = Reader({"first": 0.65, "second": 0.1})
     assert isinstance(await look(reading(three, reader, policy), keys, **ASKED), Hit) is hits
+
+
+async def test_explain_shows_the_cut_in_force(three: Parts, keys: TenantKeys) -> None:
+    for policy, cut in (
+        (Policy(), Reader.cut),
+        (Policy(verifier_cut=0.7), 0.7),
+        (Policy(verifier_cut=0.7, verifier_version="old"), Reader.cut),
+    ):
+        reader = Reader({"first": 0.1, "second": 0.1})
+        miss = await look(reading(three, reader, policy), keys, **ASKED, explain=True)
+        assert isinstance(miss.decision, Decision)
+        assert miss.decision.policy is not None
+        assert miss.decision.policy.verifier_cut == cut
+        assert miss.decision.policy.threshold == miss.decision.threshold
 
 
 async def test_what_cannot_be_read_reaches_no_cut(three: Parts, keys: TenantKeys) -> None:

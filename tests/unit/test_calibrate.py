@@ -124,6 +124,14 @@ def test_without_evidence_the_cut_is_no_laxer_than_label_1_needs() -> None:
     assert choose(pairs, 0.5).cut == 0.93
 
 
+def test_what_the_pairs_do_not_show_is_said() -> None:
+    few = report(judged([1] * 9 + [0] * 9, [0.9] * 9 + [0.1] * 9), 0.02, "v", refit=False).text
+    assert "not shown: that the error is at most 2.0%, it may be" in few
+    assert "too few pairs of label 0" in few
+    many = report(judged([1] * 9 + [0] * 300, [0.9] * 9 + [0.1] * 300), 0.02, "v", refit=False).text
+    assert "not shown" not in many
+
+
 def test_few_pairs_change_the_head_little() -> None:
     head, _ = refitted(judged([1, 0], [0.6, 0.4]), "v")
     assert abs(head.bias) < 0.1
