@@ -92,6 +92,28 @@ def classes(folder: Path, name: str, each: int, seed: int) -> Iterator[Pair]:
                 )
 
 
+def elsewhere(folder: Path, name: str, each: int, seed: int) -> Iterator[Pair]:
+    """Utterances that ask something else of the same values, or say one or two values more → 0."""
+    chance = random.Random(seed)  # noqa: S311 - sampling
+    texts: dict[tuple[str, frozenset[str]], list[str]] = defaultdict(list)
+    having: dict[str, set[tuple[str, frozenset[str]]]] = defaultdict(set)
+    for row in rows(folder / name / "public" / "utterances.tsv.gz"):
+        asked, _, values = row["answer_class"].partition("|")
+        said = frozenset(value for value in values.split("; ") if value)
+        texts[asked, said].append(row["text"])
+        for value in said:
+            having[value].add((asked, said))
+    for (asked, said), own in sorted(texts.items(), key=str):
+        if not said:
+            continue
+        alike = set.intersection(*(having[value] for value in said)) - {(asked, said)}
+        place = asked.rpartition(":")[0]  # the database of a template
+        more = [one for one in alike if len(one[1]) <= len(said) + 2 and one[0].rpartition(":")[0] == place]
+        others = sorted(text for one in more if one[0] != asked for text in texts[one])
+        for text in chance.sample(own, min(each, len(own), len(others))):
+            yield Pair(name, "other_question", asked, text, chance.choice(others), 0)
+
+
 def situated(folder: Path) -> Iterator[Pair]:
     """Only the traps: label 1 there is a coincidence."""
     return (pair for pair in given(folder, "situated_qa") if pair.label == 0)
@@ -122,6 +144,8 @@ def trainable(folder: Path, seed: int = 1) -> Iterator[Pair]:
         yield from strict(folder, name) if name != "bfcl_queries" else given(folder, name)
     for name, each in (("text2sql", 14), ("hwu64", 8), ("slurp", 8), ("snips", 6)):
         yield from classes(folder, name, each, seed)
+    for name, each in (("text2sql", 4), ("hwu64", 2), ("slurp", 2), ("snips", 2)):
+        yield from elsewhere(folder, name, each, seed)
     yield from situated(folder)
     yield from graded(folder)
 
