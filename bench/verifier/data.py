@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from bench.verifier import sets
-from bench.verifier.sets import Pair
+from bench.verifier.sets import ELSEWHERE, Pair
 from bench.verifier.traps import Rules, names
 from bench.verifier.wordnet import WordNet
 
@@ -92,7 +92,9 @@ def main() -> None:
             file.writelines(json.dumps(pair) + "\n" for pair in made)
         print(number, len(made), Counter((pair.label, pair.kind.startswith("rule")) for pair in made))
     with (given.out / "validation.jsonl").open("w") as file:
-        file.writelines(json.dumps(pair) + "\n" for pair in pairs if pair.held_back)
+        file.writelines(
+            json.dumps(pair) + "\n" for pair in pairs if pair.held_back and pair.kind != ELSEWHERE
+        )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 VALIDATION_PERCENT = 20
+ELSEWHERE = "other_question"
 WRITTEN = Path(__file__).parents[1] / "data" / "written"
 REWORDED = Path(__file__).parents[1] / "data" / "reworded" / "pairs.tsv"
 
@@ -111,7 +112,7 @@ def elsewhere(folder: Path, name: str, each: int, seed: int) -> Iterator[Pair]:
         more = [one for one in alike if len(one[1]) <= len(said) + 2 and one[0].rpartition(":")[0] == place]
         others = sorted(text for one in more if one[0] != asked for text in texts[one])
         for text in chance.sample(own, min(each, len(own), len(others))):
-            yield Pair(name, "other_question", asked, text, chance.choice(others), 0)
+            yield Pair(name, ELSEWHERE, asked, text, chance.choice(others), 0)
 
 
 def situated(folder: Path) -> Iterator[Pair]:
@@ -152,8 +153,10 @@ def trainable(folder: Path, seed: int = 1) -> Iterator[Pair]:
 
 def free_of_validation(pairs: Sequence[Pair]) -> list[Pair]:
     """The pairs that training may see: none that is held back, none with a text of one that is."""
-    kept = {text for pair in pairs if pair.held_back for text in (pair.text_a, pair.text_b)}
-    return [pair for pair in pairs if pair.text_a not in kept and pair.text_b not in kept]
+    # Pairs of `elsewhere` are for training alone, and joined when most of it was done: they move no line.
+    own = [pair for pair in pairs if pair.held_back and pair.kind != ELSEWHERE]
+    kept = {text for pair in own for text in (pair.text_a, pair.text_b)}
+    return [p for p in pairs if not p.held_back and p.text_a not in kept and p.text_b not in kept]
 
 
 def written_groups() -> Iterator[dict[str, Any]]:
