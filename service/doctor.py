@@ -5,7 +5,6 @@ Changes nothing. What the ACL keeps it from asking is a warning, not a failure.
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from enum import StrEnum
-from pathlib import Path
 from typing import NamedTuple
 
 from service import migrate
@@ -327,7 +326,8 @@ async def _policies(patient: Patient) -> AsyncIterator[Finding]:
         )
         fix = "if the secret is right, PUT /v1/policies again where `explain` says rule `unreadable`"
         yield Finding(Level.WARN, "policies", text, fix)
-    lacking = [_lacks(one.policy, patient.settings) for one in readable if one.policy is not None]
+    version = _verifier_version(patient.settings)
+    lacking = [_lacks(one.policy, patient.settings, version) for one in readable if one.policy is not None]
     for one, lack in zip(readable, lacking, strict=True):
         if lack is not None:
             text, fix = lack
@@ -340,24 +340,26 @@ def _of(kept: Kept) -> str:
     return f"tenant {kept.body.tenant}, agent_type {kept.body.agent_type or 'none'}"
 
 
-def _lacks(policy: Policy, settings: Settings) -> tuple[str, str] | None:
-    """What is missing for it, and how to mend that."""
+def _lacks(policy: Policy, settings: Settings, version: str | None) -> tuple[str, str] | None:
+    """What is missing for it, and how to mend that; `version` is the verifier's, None where it is off."""
     if policy.history is History.REWRITE and settings.rewriter is None:
         return "history `rewrite`, but no rewriter: conversations miss", "set SEMCACHED_REWRITER"
-    weights = {policy.verifier_version, policy.verifier_head and policy.verifier_head.version} - {None}
-    if settings.verifier == "off":
+    if version is None:
         if policy.threshold is None or policy.threshold >= UNVERIFIED or not policy.guarded("verifier"):
             return None
         text = f"threshold {policy.threshold} counts on the verifier, which is off: {UNVERIFIED} is in force"
         return text, 'set SEMCACHED_VERIFIER=local, or switch it off there: "guards": {"verifier": false}'
-    if weights and weights != {digest_of(_weights(settings))}:
+    made_with = {policy.verifier_version, policy.verifier_head and policy.verifier_head.version} - {None}
+    if made_with - {version}:
         fix = "`semcached calibrate` with this version's weights, then PUT what it prints"
         return "verifier_cut or verifier_head are of other weights: the shipped ones are used", fix
     return None
 
 
-def _weights(settings: Settings) -> Path:
-    return settings.verifier_weights or WEIGHTS
+def _verifier_version(settings: Settings) -> str | None:
+    if settings.verifier == "off":
+        return None
+    return digest_of((settings.verifier_weights or WEIGHTS).read_bytes())
 
 
 async def _indexes(patient: Patient) -> AsyncIterator[Finding]:

@@ -39,9 +39,9 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cut: float
 
 
-def digest_of(weights: Path) -> str:
-    """What tells these weights from others; a fitted head is for one version."""
-    return hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+def digest_of(weights: bytes) -> str:
+    """What tells these weights from others; a cut and a fitted head are for one version."""
+    return hashlib.sha256(weights).hexdigest()[:16]
 
 
 class CrossEncoder:
@@ -60,10 +60,9 @@ class CrossEncoder:
         options.intra_op_num_threads = threads
         options.enable_cpu_mem_arena = False  # it never gives back what one long batch took
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            weights.read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
-        self.version = digest_of(weights)
+        content = weights.read_bytes()
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.version = digest_of(content)
         self.cut = msgspec.json.decode(weights.with_suffix(".json").read_bytes(), type=Card).cut
 
     def run(self, pairs: Sequence[tuple[str, str]]) -> list[float | None]:

@@ -34,7 +34,7 @@ DEFAULTS = {
     "guards": dict.fromkeys(GUARDS, True),
     "verifier_cut": msgspec.json.decode(WEIGHTS.with_suffix(".json").read_bytes())["cut"],
     "verifier_head": None,
-    "verifier_version": digest_of(WEIGHTS),
+    "verifier_version": digest_of(WEIGHTS.read_bytes()),
     "history": "exact",
 }
 
