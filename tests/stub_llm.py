@@ -1,11 +1,10 @@
 """An LLM's API on a real socket, chat completions or messages, that says what a test wants of it."""
 
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
-from tests.stub_openai import Mode, Reply, Stub, until
+from tests.stub_openai import Mode, Reply, Stub
 
 ENDS = {"openai": "stop", "anthropic": "end_turn"}
 CUTS = {"openai": "length", "anthropic": "max_tokens"}
@@ -42,16 +41,3 @@ class LLM(Stub):
             body = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": blocks}
             body |= {"stop_reason": end, "stop_sequence": None, "usage": usage}
         return Reply(json.dumps(body).encode())
-
-
-@asynccontextmanager
-async def stub_llm(api: str) -> AsyncIterator[LLM]:
-    stub = LLM(api)
-    await stub.start()
-    try:
-        yield stub
-    finally:
-        if stub.hold is not None:
-            stub.hold.set()
-        await stub.stop()
-        await until(lambda: not stub.connections)  # their clients are closed by now

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import numpy as np
@@ -203,9 +203,12 @@ class Stub:
             raise ConnectionError
 
 
+S = TypeVar("S", bound=Stub)
+
+
 @asynccontextmanager
-async def stub_openai() -> AsyncIterator[Stub]:
-    stub = Stub()
+async def running(stub: S) -> AsyncIterator[S]:
+    """Any stub, until its clients have gone."""
     await stub.start()
     try:
         yield stub

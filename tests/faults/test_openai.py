@@ -37,7 +37,7 @@ from tests.stub_openai import (
     ok,
     ok_list,
     reversed_with_indexes,
-    stub_openai,
+    running,
     unit,
     until,
 )
@@ -50,7 +50,7 @@ LOOKUPS = 150  # of two questions each
 
 @pytest.fixture
 async def stub() -> AsyncIterator[Stub]:
-    async with stub_openai() as server:
+    async with running(Stub()) as server:
         yield server
 
 

@@ -22,8 +22,8 @@ from service.settings import Settings
 from service.telemetry import REWRITE_FAILURES
 from service.wiring import Loaded, Parts, opened
 from tests.helpers import Same, chat, keep, look
-from tests.stub_llm import CUTS, LLM, stub_llm
-from tests.stub_openai import Mode, Reply, failure, until
+from tests.stub_llm import CUTS, LLM
+from tests.stub_openai import Mode, Reply, failure, running, until
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ MEANT = "What does a room at Hotel Zola in Paris cost?"
 
 @pytest.fixture(params=["openai", "anthropic"])
 async def llm(request: pytest.FixtureRequest) -> AsyncIterator[LLM]:
-    async with stub_llm(request.param) as server:
+    async with running(LLM(request.param)) as server:
         server.mode = meaning(server)
         yield server
 
