@@ -19,7 +19,7 @@ from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.client import RedisClient, connected
-from service.store.index import cuts_off_silently, ensure_indexes, load_schema
+from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
 from service.store.policies import RedisPolicies
@@ -95,6 +95,8 @@ class Parts:
             )
         schema = load_schema(self.settings.schema_dir / "responses.yaml", generation.dim)
         await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
+        tools = load_schema(self.settings.schema_dir / "tools.yaml")
+        await ensure_tool_indexes(self.redis, keys, layout.partitions, tools)
         if await self.rates.prepare(needed=self.settings.rate_limit > 0):
             report("loaded the function that counts for rate limits")
         if await cuts_off_silently(self.redis):

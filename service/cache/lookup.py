@@ -131,8 +131,10 @@ class Lookup:
             for identity in question.query.identities
         ]
         ids = [identity.entry_id for _, identity in wanted]
-        records = await self._responses.records(run.keys, ids, run.budget)
+        records, _, number = await self._responses.first(run.keys, ids, [], run.budget)
         now = self._clock()
+        for question in questions:
+            question.number = number
         for (question, identity), record in zip(wanted, records, strict=True):
             question.judge_exact(identity.entry_id, record, now)
         run.stages_ms["exact"] = _ms_since(begun)

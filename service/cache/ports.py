@@ -60,6 +60,14 @@ class NewEntry(NamedTuple):
     superseded: tuple[str, ...]
 
 
+class First(NamedTuple):
+    """What the first round trip of a lookup brings."""
+
+    records: list[Record | None]  # None: absent, or not believed
+    embeddings: list[bytes | None]  # sealed, as they are kept
+    number: int  # of the last invalidation
+
+
 class Responses(Protocol):
     """The entries of the keyspace `responses`. One round trip per call, however many items."""
 
@@ -71,6 +79,15 @@ class Responses(Protocol):
         self, keys: TenantKeys, entry_ids: Sequence[str], budget: Budget
     ) -> list[Record | None]:
         """Records in order; None for what is absent, expired or not believed.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def first(
+        self, keys: TenantKeys, entry_ids: Sequence[str], embeddings: Sequence[str], budget: Budget
+    ) -> First:
+        """Records by id and embeddings by name, in order, and where the invalidations stand.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time.

@@ -1,6 +1,5 @@
 """A question on its way to an answer: what was found, what spoke against it, what is served."""
 
-import secrets
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from msgspec import UNSET
 from service.cache import guards
 from service.cache.canonical import Query, Vector
 from service.cache.guards import GUARDS, NOT_THERE, Asked, rejection, verdicts
+from service.cache.tickets import issued
 from service.model import (
     Candidate,
     Decision,
@@ -62,6 +62,7 @@ class Question:
     served: tuple[Tier, Candidate, Record] | None = None
     reason: Reason = Reason.EMPTY
     rule: str | None = None
+    number: int = 0  # of the last invalidation before it was looked up
     in_force: Policy | None = None  # its policy with the defaults filled in, to be explained
 
     def close(self) -> None:
@@ -150,7 +151,7 @@ class Question:
     ) -> Hit | Miss:
         """What goes over the wire; `now` in ms since 1970."""
         shown = self._decision(generation, stages_ms) if self.explain else UNSET
-        lookup_id = secrets.token_hex(16)
+        lookup_id = issued(self.number, now)
         if self.served is None:
             nearest = self.nearest()
             return Miss(

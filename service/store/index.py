@@ -1,6 +1,6 @@
 """Index schemas: RedisVL's YAML, read strictly, to FT.CREATE."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from service.store.responses import TAGS
 
 CREATE_S = 5.0
 LIST_INDEXES = "FT._LIST"
+TOOL_TAGS = ("tenant", "agent_type", "tool", "source")
+"""The tags that tool results are found by."""
 SHIPPED_DIMS = 384
 """What the shipped schema says; it follows the embedder, so that choosing one needs no edit."""
 
@@ -48,10 +50,7 @@ def check_schema(schema: IndexSchema, generation: Generation) -> None:
     Raises:
         LayoutError: names the field.
     """
-    for name in TAGS:
-        field = schema.fields.get(name)
-        if field is None or field.type != "tag" or not field.attrs.case_sensitive:
-            raise LayoutError(f"responses.yaml: `{name}` must be a tag with `case_sensitive: true`")
+    _check_tags(schema, TAGS)
     vector = schema.fields.get("vector")
     if vector is None or vector.type != "vector":
         raise LayoutError("responses.yaml: `vector` must be a vector")
@@ -77,11 +76,33 @@ async def ensure_indexes(
     check_schema(schema, generation)
     for partition in range(partitions):
         name, prefix = keys.index(partition, generation), keys.documents(partition, generation)
-        try:
-            await redis.call(*_create_command(schema, name, prefix), timeout_s=CREATE_S)
-        except RedisRefusedError as error:
-            if "already exists" not in str(error):
-                raise
+        await _ensure(redis, schema, name, prefix)
+
+
+async def ensure_tool_indexes(redis: RedisClient, keys: Keys, partitions: int, schema: IndexSchema) -> None:
+    """Create the indexes over tool results where they are missing, as `ensure_indexes` does.
+
+    Raises:
+        LayoutError: the schema doesn't fit.
+    """
+    _check_tags(schema, TOOL_TAGS)
+    for partition in range(partitions):
+        await _ensure(redis, schema, keys.tool_index(partition), keys.tool_documents(partition))
+
+
+async def _ensure(redis: RedisClient, schema: IndexSchema, name: str, prefix: str) -> None:
+    try:
+        await redis.call(*_create_command(schema, name, prefix), timeout_s=CREATE_S)
+    except RedisRefusedError as error:
+        if "already exists" not in str(error):
+            raise
+
+
+def _check_tags(schema: IndexSchema, names: Sequence[str]) -> None:
+    for name in names:
+        field = schema.fields.get(name)
+        if field is None or field.type != "tag" or not field.attrs.case_sensitive:
+            raise LayoutError(f"{schema.index.name}.yaml: `{name}` must be a tag with `case_sensitive: true`")
 
 
 async def check_search(redis: RedisClient) -> None:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from service.cache.digests import DIGEST_HEX
 from service.model import Generation
 
+TOOL_INDEX = "1"
+"""Which index over tool results serves; a migration to another would change it."""
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -31,6 +34,46 @@ class Keys:
     def index(self, partition: int, generation: Generation) -> str:
         """The name of a RediSearch index; it shares the hash tag with what it indexes."""
         return f"{self.prefix}:{{{partition}}}:responses:index:{generation.index}"
+
+    def tool_record(self, partition: int, name: str) -> str:
+        """A string: version, MAC, body; the name is a digest of a call."""
+        return f"{self.prefix}:{{{partition}}}:tools:record:{name}"
+
+    def tool_documents(self, partition: int) -> str:
+        """What the keys of the index documents of tool results begin with."""
+        return f"{self.prefix}:{{{partition}}}:tools:document:"
+
+    def tool_document(self, partition: int, name: str) -> str:
+        """A hash: tags, times."""
+        return self.tool_documents(partition) + name
+
+    def tool_index(self, partition: int) -> str:
+        """The name of the RediSearch index over tool results."""
+        return f"{self.prefix}:{{{partition}}}:tools:index:{TOOL_INDEX}"
+
+    def embedding(self, partition: int, name: str) -> str:
+        """A string: a sealed vector; the name is a digest of model and text."""
+        return f"{self.prefix}:{{{partition}}}:embeddings:value:{name}"
+
+    def embeddings(self, partition: int, tenant: str) -> str:
+        """A sorted set: the names of a tenant's (by its digest) embeddings, by when they were stored."""
+        return f"{self.prefix}:{{{partition}}}:embeddings:list:{tenant}"
+
+    def lease(self, partition: int, name: str) -> str:
+        """A string: whose turn it is to make the answer of that id."""
+        return f"{self.prefix}:{{{partition}}}:leases:{name}"
+
+    def invalidations_number(self, partition: int) -> str:
+        """A string: the number of the partition's last invalidation."""
+        return f"{self.prefix}:{{{partition}}}:invalidations:number"
+
+    def invalidations(self, partition: int, tenant: str) -> str:
+        """A sorted set: what a tenant (by its digest) invalidated lately, by number."""
+        return f"{self.prefix}:{{{partition}}}:invalidations:log:{tenant}"
+
+    def invalidation_rules(self, partition: int, tenant: str) -> str:
+        """A hash: a tenant's (by its digest) rules for events, sealed, by digests of their names."""
+        return f"{self.prefix}:{{{partition}}}:invalidations:rules:{tenant}"
 
     def policies(self, partition: int) -> str:
         """A hash: the policies of the partition's tenants."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys, partition_of
-from service.cache.ports import Budget, NewEntry, Search
+from service.cache.ports import Budget, First, NewEntry, Search
 from service.errors import LayoutError, SemcachedError, StoreUnavailableError
 from service.model import Candidate, Generation, Record
 from service.store.client import (
@@ -73,12 +73,28 @@ class RedisResponses:
         self, keys: TenantKeys, entry_ids: Sequence[str], budget: Budget
     ) -> list[Record | None]:
         """See `cache.ports.Responses`."""
+        if not entry_ids:
+            return []
         partition = self.partition(keys)
-        commands: list[Command] = [("GET", self._keys.record(partition, one)) for one in entry_ids]
-        replies = await self._redis.run(commands, budget)
-        return [
-            unseal(_value(reply), entry_id, keys) for entry_id, reply in zip(entry_ids, replies, strict=True)
-        ]
+        blobs = await self._blobs([self._keys.record(partition, one) for one in entry_ids], budget)
+        return [unseal(blob, entry_id, keys) for entry_id, blob in zip(entry_ids, blobs, strict=True)]
+
+    async def first(
+        self, keys: TenantKeys, entry_ids: Sequence[str], embeddings: Sequence[str], budget: Budget
+    ) -> First:
+        """See `cache.ports.Responses`."""
+        partition = self.partition(keys)
+        wanted = [self._keys.record(partition, one) for one in entry_ids]
+        wanted += [self._keys.embedding(partition, one) for one in embeddings]
+        *blobs, number = await self._blobs([*wanted, self._keys.invalidations_number(partition)], budget)
+        records = [unseal(blob, one, keys) for one, blob in zip(entry_ids, blobs, strict=False)]
+        return First(records, blobs[len(records) :], number_of(number))
+
+    async def _blobs(self, names: Sequence[str], budget: Budget) -> list[bytes | None]:
+        """One command, whose one reply costs less to read than many; a key of another type has no value."""
+        (reply,) = await self._redis.run([("MGET", *names)], budget)
+        blobs: list[bytes | None] = _value(reply)
+        return blobs
 
     async def nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
@@ -190,6 +206,11 @@ class RedisResponses:
         return partition_of(keys.tenant, self._layout.partitions)
 
 
+def number_of(blob: bytes | None) -> int:
+    """The number of the last invalidation, in ms since 1970; 0: there was none, or nobody knows."""
+    return int(blob) if blob is not None and blob.isdigit() else 0
+
+
 def _search_command(index: str, search: Search) -> Command:
     """KNN inside tenant, agent_type and scope; each under the current and the previous secret."""
     params: dict[str, str | bytes | int] = {"vector": search.vector.tobytes()}
@@ -214,10 +235,8 @@ def _search_command(index: str, search: Search) -> Command:
 
 
 def _value(reply: Any) -> Any:
-    """A reply's value. A key of another type is a poisoned entry, which is none."""
+    """A reply's value."""
     if isinstance(reply, Exception):
-        if str(reply).startswith("WRONGTYPE"):
-            return None
         raise refusal(reply)
     return reply
 

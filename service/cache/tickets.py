@@ -1,0 +1,31 @@
+"""Lookup ids: what a store shows to say after which invalidation its lookup was made.
+
+48 bits of the number of the tenant's last invalidation, 48 of the time in ms since 1970, 32 at random.
+Whoever forges one only fools himself: a store without one isn't checked either.
+"""
+
+import secrets
+from typing import NamedTuple
+
+_NUMBER = 2**48
+
+
+class Ticket(NamedTuple):
+    """When a lookup was made."""
+
+    number: int  # of the last invalidation before it
+    at: int  # ms since 1970
+
+
+def issued(number: int, now: int) -> str:
+    """32 hex characters."""
+    return f"{number % _NUMBER:012x}{now % _NUMBER:012x}{secrets.token_hex(4)}"
+
+
+def ticket(lookup_id: str) -> Ticket:
+    """What a lookup id says; of one that isn't ours nothing is known, so it is older than everything."""
+    try:
+        value = int(lookup_id, 16) if len(lookup_id) == 32 else 0  # noqa: PLR2004 - hex characters
+    except ValueError:
+        value = 0
+    return Ticket(value >> 80, (value >> 32) % _NUMBER)
