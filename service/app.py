@@ -48,6 +48,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             app.state.services = Services(
                 lookup=parts.lookup,
                 store=parts.store,
+                leases=parts.leases,
                 keyring=parts.keyring,
                 policies=parts.policies,
                 rates=parts.rates,

@@ -168,7 +168,10 @@ class LookupRequest(QueryFields, kw_only=True, forbid_unknown_fields=True):
     explain: Annotated[bool, Meta(description="Adds `decision` to the answer.")] = False
     wait_s: Annotated[
         Annotated[float, Meta(ge=0, le=60)] | None,
-        Meta(description="Reserved for leases: accepted, and nobody waits in this version."),
+        Meta(
+            description="Seconds to wait for whoever makes the same answer already; 0: ask for the lease "
+            "only. In a batch nobody waits."
+        ),
     ] = None
 
 

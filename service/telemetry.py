@@ -47,6 +47,7 @@ REWRITE_SECONDS = Histogram(
     buckets=(0.06, 0.12, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 REWRITE_FAILURES = Counter("semcached_rewrite_failures", "Messages that were not rewritten.", ["why"])
+LEASES = Counter("semcached_leases", "Lookups that took a lease, or waited for one in vain.", ["how"])
 RECORDS_REFUSED = Counter(
     "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )

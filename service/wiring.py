@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from service import migrate
 from service.cache.digests import Keyring
+from service.cache.leases import Leases, leases
 from service.cache.lookup import Lookup
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
 from service.cache.rewriting import rewriting
@@ -22,6 +23,7 @@ from service.store.client import RedisClient, connected
 from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
+from service.store.leases import RedisLeases
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
@@ -42,6 +44,7 @@ class Parts:
     responses: RedisResponses
     policies: RedisPolicies
     rates: Rates
+    leases: Leases
     lookup: Lookup
     store: Store
 
@@ -142,7 +145,10 @@ async def opened(
     ):
         responses = RedisResponses(redis, keys)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
-        async with rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites:
+        async with (
+            rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites,
+            leases(RedisLeases(redis, keys, responses), now_ms) as turns,
+        ):
             yield Parts(
                 settings=settings,
                 keyring=keyring,
@@ -157,9 +163,11 @@ async def opened(
                     verifier=verifier,
                     policies=policies or stored,
                     rewriting=rewrites,
+                    leases=turns,
                     clock=now_ms,
                     redis_s=redis_s,
                 ),
+                leases=turns,
                 store=Store(
                     responses,
                     embedder,

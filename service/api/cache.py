@@ -79,8 +79,12 @@ _items = decoder(Items, max_depth=MAX_DEPTH + 2)
 async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Ask the cache. A hit carries the answer; a miss says why. `X-Cache` is HIT, MISS or BYPASS."""
     keys = services.keyring.of(request.user.tenant)
-    question = services.lookup.question(_lookup_request(await request.body()), keys)
-    (answer,) = await services.lookup.answer([question], keys)
+    asked = _lookup_request(await request.body())
+    if asked.wait_s is None:
+        (answer,) = await services.lookup.answer([services.lookup.question(asked, keys)], keys)
+    else:
+        leads = request.user.role >= Role.writer
+        answer = await services.lookup.answer_waiting(asked, keys, asked.wait_s, leads=leads)
     _count(answer, services.label(request.user.tenant))
     return encoded(answer, headers={"X-Cache": _x_cache([answer])})
 
@@ -97,16 +101,20 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
     keys = services.keyring.of(request.user.tenant)
     answers: list[Hit | Miss | Failed | None] = []
     questions: dict[int, Question] = {}
+    waits: dict[int, float] = {}
     for at, item in enumerate(_items(await request.body()).items):
         answers.append(None)
         await asyncio.sleep(0)  # others have their turn between two items
         try:
-            questions[at] = services.lookup.question(_lookup_request(item), keys)
+            asked = _lookup_request(item)
+            questions[at] = services.lookup.question(asked, keys)
         except SemcachedError as error:
             answers[at] = Failed(problem_of(error))
-    for at, answer in zip(
-        questions, await services.lookup.answer(list(questions.values()), keys), strict=True
-    ):
+        else:
+            if asked.wait_s is not None and request.user.role >= Role.writer:
+                waits[len(questions) - 1] = asked.wait_s
+    found = await services.lookup.answer(list(questions.values()), keys, waits)
+    for at, answer in zip(questions, found, strict=True):
         _count(answer, services.label(request.user.tenant))
         answers[at] = answer
     return encoded({"items": answers}, headers={"X-Cache": _x_cache(answers)})
@@ -122,10 +130,12 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
 async def store(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep an answer. Storing a question again extends its life, or replaces its answer."""
     keys = services.keyring.of(request.user.tenant)
-    accepted = services.store.accept(_store_request(await request.body()), keys)
+    given = _store_request(await request.body())
+    accepted = services.store.accept(given, keys)
     answer: Stored | Refused | SemcachedError
     if isinstance(accepted, Refused):
         answer = accepted
+        await _give_up(services, given, keys)
     else:
         (answer,) = await _stored(services, [accepted], keys)
     _count_store(answer, services.label(request.user.tenant))
@@ -151,13 +161,15 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
         answers.append(None)
         await asyncio.sleep(0)  # others have their turn between two items
         try:
-            one = services.store.accept(_store_request(item), keys)
+            given = _store_request(item)
+            one = services.store.accept(given, keys)
         except SemcachedError as error:
             answers[at] = Failed(problem_of(error))
         else:
             if isinstance(one, Refused):
                 _count_store(one, label)
                 answers[at] = one
+                await _give_up(services, given, keys)
             else:
                 accepted[at] = one
     for at, result in zip(accepted, await _stored(services, list(accepted.values()), keys), strict=True):
@@ -173,6 +185,13 @@ async def _stored(
         return await services.store.answer(accepted, keys)
     except StoreUnavailableError as error:
         return [error] * len(accepted)
+
+
+async def _give_up(services: Services, given: StoreRequest, keys: TenantKeys) -> None:
+    """An answer was refused: whoever waits for it waits no longer."""
+    if given.lookup_id is not None:
+        name = services.lookup.name(given, keys)
+        await services.leases.release(keys, name, given.lookup_id, refused=True)
 
 
 def _x_cache(answers: list[Any]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from litestar.datastructures import State
 
 from service.cache.digests import Keyring
+from service.cache.leases import Leases
 from service.cache.lookup import Lookup
 from service.cache.store import Store
 from service.model import Tenant
@@ -19,6 +20,7 @@ class Services:
 
     lookup: Lookup
     store: Store
+    leases: Leases
     keyring: Keyring
     policies: RedisPolicies
     rates: Rates

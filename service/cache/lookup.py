@@ -5,26 +5,31 @@ served is decided in `guards.py` and by the verifier. A failing Redis, embedder 
 never errors.
 """
 
+import asyncio
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from service.cache import canonical
 from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
+from service.cache.leases import Leases, Wish, life_s
 from service.cache.policy import DEFAULT, cut_of, filled
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
 from service.cache.question import Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
+from service.cache.sharing import Shared
 from service.errors import EmbedderError, StoreUnavailableError, VerifierError
-from service.model import Generation, Hit, LookupRequest, Miss, Policy, Reason, Tier
+from service.model import Generation, Hit, LookupRequest, Miss, Policy, QueryFields, Reason, Tier
 
 ITEM_S = 0.002
 """What each further item of a batch adds to the time for Redis."""
 
 UNVERIFIED = 0.95
 """The least default threshold where no verifier reads what is near enough."""
+
+NOBODY: Mapping[int, float] = {}
 
 VERIFIED = 2
 """How many candidates of a question the verifier reads."""
@@ -50,6 +55,7 @@ class Lookup:
         verifier: Verifier | None,
         policies: Policies,
         rewriting: Rewriting,
+        leases: Leases,
         clock: Clock,
         redis_s: float,
     ) -> None:
@@ -58,6 +64,8 @@ class Lookup:
         self._verifier = verifier
         self._policies = policies
         self._rewriting = rewriting
+        self._leases = leases
+        self._shared = Shared[Question]()
         self._clock = clock
         self._redis_s = redis_s
 
@@ -85,6 +93,14 @@ class Lookup:
             question.close()
         return question
 
+    def name(self, request: QueryFields, keys: TenantKeys) -> str:
+        """The id that a request's entry has.
+
+        Raises:
+            InvalidInputError: names the field.
+        """
+        return canonical.query(request, keys, None).identities[0].entry_id
+
     def policy(self, keys: TenantKeys, agent_type: str) -> Policy:
         """An agent_type's policy with the defaults in force filled in.
 
@@ -109,9 +125,67 @@ class Lookup:
         reads = self._verifier is not None and policy.guarded("verifier")
         return wanted if reads or without else max(wanted, UNVERIFIED)
 
-    async def answer(self, questions: Sequence[Question], keys: TenantKeys) -> list[Hit | Miss]:
-        """One answer per question, in order. Never fails: what can't be looked up is a miss."""
+    async def answer(
+        self, questions: Sequence[Question], keys: TenantKeys, waits: Mapping[int, float] = NOBODY
+    ) -> list[Hit | Miss]:
+        """One answer per question, in order. Never fails: what can't be looked up is a miss.
+
+        Args:
+            questions: a batch.
+            keys: the tenant's.
+            waits: which of them want a lease, s. Nobody waits: a batch would hold up what it leads.
+        """
         begun = perf_counter()
+        stages_ms = await self._look(questions, keys)
+        generation, now = self._responses.generation, self._clock()
+        wanted = [(at, wait_s) for at, wait_s in waits.items() if questions[at].missing]
+        taken = await asyncio.gather(*(self._lease(questions[at], keys, s, now) for at, s in wanted))
+        led = {at for (at, _), one in zip(wanted, taken, strict=True) if one}
+        latency_ms = _ms_since(begun)
+        return [
+            question.answer(generation, now, stages_ms, latency_ms, lease=at in led)
+            for at, question in enumerate(questions)
+        ]
+
+    async def _lease(self, question: Question, keys: TenantKeys, wait_s: float, now: int) -> bool:
+        name = question.query.identities[0].entry_id
+        return await self._leases.take(keys, name, question.token(now), life_s(wait_s))
+
+    async def answer_waiting(
+        self, request: LookupRequest, keys: TenantKeys, wait_s: float, *, leads: bool
+    ) -> Hit | Miss:
+        """One answer, for which a miss waits up to `wait_s` s while somebody else makes it.
+
+        Args:
+            request: as it came.
+            keys: the tenant's.
+            wait_s: how long.
+            leads: whether the caller can store, and so may be the one who makes it.
+
+        Raises:
+            InvalidInputError: names the field.
+        """
+        begun = perf_counter()
+        stages_ms: dict[str, float] = {}
+
+        async def look() -> Question:
+            question = self.question(request, keys)
+            if question.explain:
+                stages_ms.update(await self._look([question], keys))
+                return question
+            return replace(await self._shared.call(question.likeness, lambda: self._looked(question, keys)))
+
+        name = self.name(request, keys)
+        question, lease = await self._leases.led(Wish(keys, name, wait_s, leads), look)
+        generation, now, latency_ms = self._responses.generation, self._clock(), _ms_since(begun)
+        return question.answer(generation, now, stages_ms, latency_ms, lease=lease)
+
+    async def _looked(self, question: Question, keys: TenantKeys) -> Question:
+        await self._look([question], keys)
+        return question
+
+    async def _look(self, questions: Sequence[Question], keys: TenantKeys) -> dict[str, float]:
+        """Bring each question to its end; ms per stage."""
         run = Run(keys, Budget(self._redis_s + ITEM_S * len(questions[1:])))
         try:
             await self._exact(questions, run)
@@ -119,8 +193,7 @@ class Lookup:
         except StoreUnavailableError:
             for question in questions:
                 question.reason, question.rule = Reason.DEGRADED, None
-        generation, now, latency_ms = self._responses.generation, self._clock(), _ms_since(begun)
-        return [question.answer(generation, now, run.stages_ms, latency_ms) for question in questions]
+        return run.stages_ms
 
     async def _exact(self, questions: Sequence[Question], run: Run) -> None:
         begun = perf_counter()

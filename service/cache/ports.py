@@ -178,6 +178,31 @@ class Rewritings(Protocol):
         """
 
 
+class LeaseBook(Protocol):
+    """Leases: a token per id, for a while. One round trip per call but for `release`."""
+
+    async def take(self, keys: TenantKeys, name: str, token: str, life_ms: int) -> bool:
+        """Whether nobody had it.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def held(self, names: Sequence[tuple[TenantKeys, str]]) -> list[bool | None]:
+        """Of each whether somebody has it; None: nobody. False: who had it said that nothing will come.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def release(self, keys: TenantKeys, name: str, token: str, *, refused: bool) -> None:
+        """Give back a lease whose token this is.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+
 class Policies(Protocol):
     """The policies of all tenants, in this process."""
 

@@ -1,7 +1,7 @@
 """A question on its way to an answer: what was found, what spoke against it, what is served."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -63,6 +63,7 @@ class Question:
     reason: Reason = Reason.EMPTY
     rule: str | None = None
     number: int = 0  # of the last invalidation before it was looked up
+    lookup_id: str | None = None
     in_force: Policy | None = None  # its policy with the defaults filled in, to be explained
 
     def close(self) -> None:
@@ -146,12 +147,35 @@ class Question:
         else:
             self.reason, self.rule = Reason.BELOW_THRESHOLD, None
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is no answer, and one that is made now would be found by the next who asks."""
+        return self.served is None and self.reason is not Reason.DEGRADED and Tier.EXACT in self.tiers
+
+    @property
+    def likeness(self) -> Hashable:
+        """Equal for questions whose lookups bring the same."""
+        vector = None if self.query.vector is None else self.query.vector.tobytes()
+        ids = tuple(one.entry_id for one in self.query.identities)
+        return ids, tuple(self.tiers), self.asked.threshold, vector, self.reason
+
+    def token(self, now: int) -> str:
+        """The lookup's id."""
+        self.lookup_id = self.lookup_id or issued(self.number, now)
+        return self.lookup_id
+
     def answer(
-        self, generation: Generation | None, now: int, stages_ms: dict[str, float], latency_ms: float
+        self,
+        generation: Generation | None,
+        now: int,
+        stages_ms: dict[str, float],
+        latency_ms: float,
+        *,
+        lease: bool = False,
     ) -> Hit | Miss:
         """What goes over the wire; `now` in ms since 1970."""
         shown = self._decision(generation, stages_ms) if self.explain else UNSET
-        lookup_id = issued(self.number, now)
+        lookup_id = self.token(now)
         if self.served is None:
             nearest = self.nearest()
             return Miss(
@@ -159,6 +183,7 @@ class Question:
                 reason=self.reason,
                 rule=self.rule or UNSET,
                 nearest=None if nearest is None else Nearest(nearest.entry_id, nearest.similarity),
+                lease=lease,
                 latency_ms=latency_ms,
                 decision=shown,
             )

@@ -134,10 +134,11 @@ class RedisResponses:
         end = record.expires_at
         superseded = [self._keys.record(partition, old) for old in entry.superseded]
         superseded += [self._keys.document(partition, generation, old) for old in entry.superseded]
+        lease = self._keys.lease(partition, record.entry_id)
         return [
             ("MULTI",),
             ("SET", record_key, seal(record, keys.current), *(() if end is None else ("PXAT", end))),
-            ("UNLINK", document, *superseded),
+            ("UNLINK", document, lease, *superseded),
             ("HSET", document, *_document(entry)),
             *([] if end is None else [("PEXPIREAT", document, end)]),
             ("EXEC",),

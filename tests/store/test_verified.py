@@ -45,6 +45,7 @@ def reading(parts: Parts, verifier: Reader | None, policy: Policy | None = None)
         verifier=verifier,
         policies=Same(policy or Policy()),
         rewriting=parts.lookup._rewriting,
+        leases=parts.leases,
         clock=now_ms,
         redis_s=5,
     )

@@ -1,0 +1,47 @@
+"""A tool call's arguments → canonical bytes: key order and number forms don't matter, types do."""
+
+from collections.abc import Collection
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from service.errors import InvalidInputError
+
+_decode = msgspec.json.Decoder(float_hook=Decimal).decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def canonical(raw: msgspec.Raw, ignored: Collection[str] = ()) -> bytes:
+    """JSON with sorted keys and one form per number; `ignored` names are left out at the top level.
+
+    Raises:
+        InvalidInputError: it is no object.
+    """
+    try:
+        arguments = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError) as error:
+        raise InvalidInputError("arguments", f"is no JSON: {error}") from None
+    if not isinstance(arguments, dict):
+        raise InvalidInputError("arguments", "must be an object")
+    return _encode({name: _form(value) for name, value in arguments.items() if name not in ignored})
+
+
+def _form(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _form(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_form(inner) for inner in value]
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return msgspec.Raw(_number(Decimal(value)).encode())
+    return value
+
+
+def _number(value: Decimal) -> str:
+    """Exact: 100, 1e2 and 100.0 are 1e2; floats would make one of numbers that differ in the 17th digit."""
+    sign, digits, exponent = value.as_tuple()
+    written = "".join(map(str, digits))
+    kept = written.rstrip("0")
+    if not kept or not isinstance(exponent, int):
+        return "0"
+    return f"{'-' if sign else ''}{kept.lstrip('0')}e{exponent + len(written) - len(kept)}"

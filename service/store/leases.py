@@ -1,0 +1,49 @@
+"""Leases: strings with an end."""
+
+from collections.abc import Sequence
+
+from service.cache.digests import TenantKeys
+from service.store.client import RedisClient, refusal
+from service.store.keys import Keys
+from service.store.responses import RedisResponses
+
+REFUSED = b"-"
+REFUSED_MS = 2000
+"""How long nobody waits for what was refused."""
+
+
+class RedisLeases:
+    """Fulfils `cache.ports.LeaseBook`."""
+
+    def __init__(self, redis: RedisClient, keys: Keys, responses: RedisResponses) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._responses = responses  # knows the layout
+
+    async def take(self, keys: TenantKeys, name: str, token: str, life_ms: int) -> bool:
+        """See `cache.ports.LeaseBook`."""
+        return await self._redis.call("SET", self._key(keys, name), token, "NX", "PX", life_ms) is not None
+
+    async def held(self, names: Sequence[tuple[TenantKeys, str]]) -> list[bool | None]:
+        """See `cache.ports.LeaseBook`."""
+        replies = await self._redis.run([("GET", self._key(keys, name)) for keys, name in names])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise refusal(reply)
+        return [None if reply is None else reply != REFUSED for reply in replies]
+
+    async def release(self, keys: TenantKeys, name: str, token: str, *, refused: bool) -> None:
+        """See `cache.ports.LeaseBook`.
+
+        Between the two commands another may have taken it: then two lead, which costs one answer more.
+        """
+        key = self._key(keys, name)
+        if await self._redis.call("GET", key) != token.encode():
+            return
+        if refused:
+            await self._redis.call("SET", key, REFUSED, "XX", "PX", REFUSED_MS)
+        else:
+            await self._redis.call("DEL", key)
+
+    def _key(self, keys: TenantKeys, name: str) -> str:
+        return self._keys.lease(self._responses.partition(keys), name)
