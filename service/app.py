@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, health, policies
+from service.api import cache, docs, health, policies, tools
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
@@ -48,6 +48,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             app.state.services = Services(
                 lookup=parts.lookup,
                 store=parts.store,
+                tools=parts.tools,
                 leases=parts.leases,
                 keyring=parts.keyring,
                 policies=parts.policies,
@@ -63,6 +64,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
         route_handlers=[
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
             *(policies.get_policy, policies.put_policy),
+            *(tools.look_up_tool, tools.store_tool, tools.get_tool_policies, tools.put_tool_policy),
             *(health.livez, health.readyz, health.metrics),
             docs.files(),
         ],

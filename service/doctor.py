@@ -322,12 +322,19 @@ async def _policies(patient: Patient) -> AsyncIterator[Finding]:
     readable = [one for one in found if isinstance(one, Kept) and one.policy is not None]
     if len(readable) < len(found):
         text = (
-            f"{len(found) - len(readable)} of {len(found)} can't be read: the exact tier alone serves there"
+            f"{len(found) - len(readable)} of {len(found)} can't be read: the exact tier alone serves there, "
+            "and no tool's results"
         )
-        fix = "if the secret is right, PUT /v1/policies again where `explain` says rule `unreadable`"
+        fix = (
+            "if the secret is right, PUT /v1/policies or /v1/tools/policies again where a miss says rule "
+            "`unreadable`"
+        )
         yield Finding(Level.WARN, "policies", text, fix)
     version = _verifier_version(patient.settings)
-    lacking = [_lacks(one.policy, patient.settings, version) for one in readable if one.policy is not None]
+    lacking = [
+        _lacks(one.policy, patient.settings, version) if isinstance(one.policy, Policy) else None
+        for one in readable
+    ]
     for one, lack in zip(readable, lacking, strict=True):
         if lack is not None:
             text, fix = lack
@@ -365,28 +372,31 @@ def _verifier_version(settings: Settings) -> str | None:
 async def _indexes(patient: Patient) -> AsyncIterator[Finding]:
     generation = await read_generation(patient.redis, patient.keys)
     dim = None if generation is None else generation.dim
-    schema = load_schema(patient.settings.schema_dir / "responses.yaml", dim)
+    folder = patient.settings.schema_dir
+    answers, tools = load_schema(folder / "responses.yaml", dim), load_schema(folder / "tools.yaml")
     sound = documents = 0
-    async for name, _ in _names(patient):
+    names = [(name, answers) async for name, _ in _names(patient)]
+    names += [(patient.keys.tool_index(one), tools) async for _, one in _names(patient)]
+    for name, schema in names:
         try:
             state = await read_index(patient.redis, name)
         except IndexMissingError:
             fix = "start a service: it makes the index from the documents; find out who dropped it"
             yield Finding(Level.FAIL, "index", f"{name} is gone", fix)
             continue
-        found = list(_index_state(name, state, list(differences(schema, state.fields))))
+        found = list(_index_state(name, schema.index.name, state, list(differences(schema, state.fields))))
         for finding in found:
             yield finding
         sound += not found
         documents += state.documents
     if sound:
-        text = f"{sound} as responses.yaml asks for; {documents} documents in all"
+        text = f"{sound} as their schemas ask for; {documents} documents in all"
         yield Finding(Level.OK, "index", text)
 
 
-def _index_state(name: str, state: IndexState, drift: list[str]) -> Iterator[Finding]:
+def _index_state(name: str, schema: str, state: IndexState, drift: list[str]) -> Iterator[Finding]:
     if drift:
-        text = f"{name} is not as responses.yaml asks for: {'; '.join(drift)}"
+        text = f"{name} is not as {schema}.yaml asks for: {'; '.join(drift)}"
         fix = f"`semcached migrate plan`; or FT.DROPINDEX {name}: a running service makes it anew"
         yield Finding(Level.WARN, "index", text, fix)
     if state.failures:

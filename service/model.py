@@ -16,6 +16,7 @@ Tenant = NewType("Tenant", str)
 MAX_BATCH = 256
 DEFAULT_TTL_S = 86_400
 MAX_TTL_S = 3_153_600_000  # a hundred years
+TOOL_TTL_S = 300
 IDENTIFIER_BYTES = 512
 
 # Lengths are bytes of UTF-8, checked in cache/canonical.py; JSON Schema can only count characters.
@@ -105,6 +106,28 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     def guarded(self, name: GuardName) -> bool:
         """Whether a guard is on."""
         return self.guards.get(name, True)
+
+
+TTL = Annotated[float, Meta(ge=1, le=MAX_TTL_S)]
+
+
+class ToolPolicy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How a tool's results are kept."""
+
+    tool: Annotated[Identifier, Meta(description="Its name.")]
+    ttl_s: Annotated[TTL | None, Meta(description="Seconds a result is fresh; null: no end.")] = TOOL_TTL_S
+    cacheable: Annotated[
+        bool | None,
+        Meta(description="Whether results are kept; null: unless its name says that it changes something."),
+    ] = None
+    ignore_arguments: Annotated[
+        list[Identifier],
+        Meta(max_length=64, description="Arguments at the top level that don't change the result."),
+    ] = []
+    stale_while_revalidate_s: Annotated[
+        Annotated[float, Meta(ge=0, le=MAX_TTL_S)],
+        Meta(description="Seconds that a result is served after its end, while one caller refreshes it."),
+    ] = 0
 
 
 class Message(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
@@ -357,3 +380,86 @@ class Candidate(Struct, frozen=True):
 
     entry_id: str
     similarity: float
+
+
+class ToolCall(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A call of a tool: what its result depends on."""
+
+    agent_type: Annotated[Identifier, Meta(description="Which kind of agent asks; a hard filter.")]
+    tool: Annotated[Identifier, Meta(description="The tool's name.")]
+    arguments: Annotated[
+        msgspec.Raw,
+        Meta(description='An object. Key order and number forms don\'t matter; 1 and "1" differ.'),
+    ]
+    version: Annotated[Identifier | None, Meta(description="The tool's version.")] = None
+    wait_s: Annotated[
+        Annotated[float, Meta(ge=0, le=60)] | None,
+        Meta(
+            description="Seconds to wait for whoever makes the same call already; at a store it says nothing."
+        ),
+    ] = None
+
+
+class ToolStoreRequest(ToolCall, kw_only=True, forbid_unknown_fields=True):
+    """A call with its result."""
+
+    result: Annotated[msgspec.Raw, Meta(description="Any JSON, returned byte for byte. No errors.")]
+    ttl_s: Annotated[
+        TTL | UnsetType | None,
+        Meta(description="Seconds it is fresh; absent: the tool's policy's, null: no end."),
+    ] = UNSET
+    sources: Annotated[
+        list[Identifier], Meta(max_length=256, description="Documents or rows the result was read from.")
+    ] = []
+    lookup_id: Annotated[
+        Annotated[str, Meta(max_length=64)] | None, Meta(description="The miss this store follows.")
+    ] = None
+
+
+class ToolHit(Struct, frozen=True, tag_field="outcome", tag="hit", kw_only=True):
+    """A result from the cache."""
+
+    result: Annotated[msgspec.Raw, Meta(description="The result, byte for byte as it was stored.")]
+    age_s: Annotated[float, Meta(description="Seconds since it was stored.")]
+    expires_in_s: Annotated[float | None, Meta(description="Seconds it is fresh; null: no end.")]
+    stale: Annotated[bool, Meta(description="Past its end; somebody was told to refresh it.")]
+    sources: Annotated[list[str], Meta(description="Documents or rows the result was read from.")]
+
+
+class ToolMiss(Struct, frozen=True, tag_field="outcome", tag="miss", kw_only=True):
+    """No result; the caller runs the tool."""
+
+    lookup_id: LookupId
+    reason: Annotated[Reason, Meta(description="Why.")]
+    rule: Annotated[
+        str | UnsetType,
+        Meta(description="cacheable, side_effects or unreadable: the policy's; stale: refresh it."),
+    ] = UNSET
+    lease: Annotated[bool, Meta(description="Whether others wait for this caller's store.")] = False
+
+
+class ToolStored(Struct, frozen=True, kw_only=True):
+    """The result is in the cache."""
+
+    stored: Annotated[Literal[True], Meta(description="True.")]
+    entry_id: EntryId
+    expires_in_s: Annotated[float | None, Meta(description="Seconds it is fresh; null: no end.")]
+
+
+class ToolRecord(Struct, frozen=True, array_like=True, kw_only=True):
+    """A tool result, as kept in Redis. Times in ms since 1970.
+
+    Fields are kept by position: append only, each with a default.
+    """
+
+    entry_id: str
+    tenant: str  # digest
+    agent_type: str
+    tool: str
+    version: str | None
+    result: bytes  # JSON
+    compressed: bool  # by zlib
+    sources: list[str]
+    stored_at: int
+    fresh_until: int | None
+    expires_at: int | None  # after which it isn't served even as stale

@@ -15,6 +15,8 @@ LOOKUPS = Counter(
     "semcached_lookups", "Lookups answered: hits by tier, misses by reason.", ["tenant", "outcome", "detail"]
 )
 STORES = Counter("semcached_stores", "Stores answered.", ["tenant", "outcome"])
+TOOL_LOOKUPS = Counter("semcached_tool_lookups", "Lookups of tool results.", ["tenant", "outcome", "detail"])
+TOOL_STORES = Counter("semcached_tool_stores", "Stores of tool results.", ["tenant", "outcome"])
 LATENCY = Histogram(
     "semcached_request_seconds",
     "Time from a request's headers to its answer, the body's way included.",

@@ -1,6 +1,7 @@
 """Where the parts meet: settings in, working parts out. For `app` and `cli` only."""
 
 import os
+import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from service.cache.lookup import Lookup
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
 from service.cache.rewriting import rewriting
 from service.cache.store import Store
+from service.cache.tools import Tools
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
@@ -28,6 +30,7 @@ from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 from service.store.rewritings import RedisRewritings
+from service.store.tools import RedisTools
 from service.verifiers import threaded
 
 SECRET_BYTES = 32
@@ -47,6 +50,7 @@ class Parts:
     leases: Leases
     lookup: Lookup
     store: Store
+    tools: Tools
 
     @property
     def target(self) -> migrate.Target:
@@ -168,6 +172,14 @@ async def opened(
                     redis_s=redis_s,
                 ),
                 leases=turns,
+                tools=Tools(
+                    RedisTools(redis, keys, responses),
+                    policies=policies or stored,
+                    leases=turns,
+                    clock=now_ms,
+                    redis_s=redis_s,
+                    jitter=jitter,
+                ),
                 store=Store(
                     responses,
                     embedder,
@@ -227,6 +239,11 @@ async def _rewriter(settings: Settings) -> AsyncIterator[Rewriter | None]:
             yield one
     else:
         yield None
+
+
+def jitter() -> float:
+    """What a policy's TTL is multiplied by, so that what was stored together doesn't end together."""
+    return random.uniform(0.95, 1)  # noqa: S311 - no secret
 
 
 def now_ms() -> int:

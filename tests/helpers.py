@@ -9,7 +9,7 @@ import numpy as np
 from service.cache.digests import TenantKeys
 from service.cache.question import Question
 from service.cache.store import Accepted
-from service.model import Hit, LookupRequest, Miss, Policy, Record, Stored, StoreRequest
+from service.model import Hit, LookupRequest, Miss, Policy, Record, Stored, StoreRequest, ToolPolicy
 from service.wiring import Parts
 
 
@@ -45,6 +45,9 @@ class Same:
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy:  # noqa: ARG002 - the port's
         return self.policy
+
+    def tool(self, keys: TenantKeys, tool: str) -> ToolPolicy:  # noqa: ARG002 - the port's
+        return ToolPolicy(tool=tool)
 
 
 def chat(*said: str) -> list[dict[str, str]]:

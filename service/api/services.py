@@ -9,6 +9,7 @@ from service.cache.digests import Keyring
 from service.cache.leases import Leases
 from service.cache.lookup import Lookup
 from service.cache.store import Store
+from service.cache.tools import Tools
 from service.model import Tenant
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
@@ -20,6 +21,7 @@ class Services:
 
     lookup: Lookup
     store: Store
+    tools: Tools
     leases: Leases
     keyring: Keyring
     policies: RedisPolicies

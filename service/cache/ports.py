@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.cache.canonical import Identity, Vector
 from service.cache.digests import TenantKeys
 from service.errors import SemcachedError
-from service.model import Candidate, Generation, Message, Policy, Record
+from service.model import Candidate, Generation, Message, Policy, Record, ToolPolicy, ToolRecord
 
 Clock = Callable[[], int]
 """Wall time in ms since 1970."""
@@ -210,4 +210,37 @@ class Policies(Protocol):
         """An agent_type's policy; the default where none was set.
 
         None: one was set and can't be read, so that nobody knows what the semantic tier may serve.
+        """
+
+    def tool(self, keys: TenantKeys, tool: str) -> ToolPolicy | None:
+        """A tool's policy; the default where none was set; None: one was set and can't be read."""
+
+
+class NewTool(NamedTuple):
+    """A tool result with what it is found by besides its id: digests."""
+
+    record: ToolRecord
+    agent_type: str
+    tool: str
+    sources: list[str]
+    superseded: tuple[str, ...]  # its ids under a previous secret
+
+
+class ToolResults(Protocol):
+    """The entries of the keyspace `tools`. One round trip per call."""
+
+    async def read(
+        self, keys: TenantKeys, names: Sequence[str], budget: Budget
+    ) -> tuple[list[ToolRecord | None], int]:
+        """Results by id, None for what is absent or not believed; and the number of the last invalidation.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def put(self, keys: TenantKeys, entry: NewTool, budget: Budget) -> None:
+        """Write it, whole or not at all, and give its lease back.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time, or refuses: nothing is promised.
         """

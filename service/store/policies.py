@@ -20,7 +20,7 @@ from service.cache.digests import MAC_BYTES, DigestKey, Keyring, TenantKeys, par
 from service.cache.policy import DEFAULT
 from service.cache.ports import Budget, Clock
 from service.errors import StoreFullError
-from service.model import Policy, Tenant
+from service.model import Policy, Tenant, ToolPolicy
 from service.store.client import Command, RedisClient, outcome, refusal
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
@@ -32,8 +32,10 @@ VERSION = b"\x01"
 LOAD_S = 5.0
 """All policies at once may take longer than a request's time for Redis."""
 
-Names = tuple[Tenant, str]
-"""Tenant and agent_type."""
+RESPONSES, TOOLS = "responses", "tools"
+
+Names = tuple[Tenant, str, str]
+"""Tenant, kind, and agent_type or tool."""
 
 Token = tuple[bytes | None, int]
 """The version of a partition's policies, and whether there are any."""
@@ -46,11 +48,12 @@ class Body(Struct, frozen=True, array_like=True):
     agent_type: str
     number: int  # when it was set, ms since 1970; greater than that of the policy before
     given: bytes  # the JSON that was PUT: what it leaves open follows the defaults of later versions
+    kind: str = RESPONSES  # what `agent_type` names: that, or a tool
 
     @property
     def names(self) -> Names:
         """Whose it is."""
-        return self.tenant, self.agent_type
+        return self.tenant, self.kind, self.agent_type
 
 
 class Kept(NamedTuple):
@@ -58,7 +61,7 @@ class Kept(NamedTuple):
 
     blob: bytes
     body: Body
-    policy: Policy | None  # None: it has fields of another version
+    policy: Policy | ToolPolicy | None  # None: it has fields of another version
     current: bool  # under the current secret
 
 
@@ -72,7 +75,11 @@ class Doubted(NamedTuple):
 
 _encoder = msgspec.msgpack.Encoder()
 _body = msgspec.msgpack.Decoder(Body)
-_policy = msgspec.json.Decoder(Policy)
+_DECODERS: dict[str, msgspec.json.Decoder[Policy] | msgspec.json.Decoder[ToolPolicy]] = {
+    RESPONSES: msgspec.json.Decoder(Policy),
+    TOOLS: msgspec.json.Decoder(ToolPolicy),
+}
+_FIELDS = {RESPONSES: "policy", TOOLS: "tool_policy"}
 
 
 class RedisPolicies:
@@ -94,12 +101,29 @@ class RedisPolicies:
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy | None:
         """See `cache.ports.Policies`. Costs no round trip."""
-        kept = self._known.get((keys.tenant, agent_type))
+        found = self._of(keys, RESPONSES, agent_type, DEFAULT)
+        return found if isinstance(found, Policy) else None
+
+    def tool(self, keys: TenantKeys, tool: str) -> ToolPolicy | None:
+        """See `cache.ports.Policies`. Costs no round trip."""
+        found = self._of(keys, TOOLS, tool, ToolPolicy(tool=tool))
+        return found if isinstance(found, ToolPolicy) else None
+
+    def tools(self, keys: TenantKeys) -> list[ToolPolicy]:
+        """Those of a tenant that were set and can be read."""
+        known = (kept for (tenant, _, _), kept in self._known.items() if tenant == keys.tenant)
+        found = [kept.policy for kept in known if isinstance(kept.policy, ToolPolicy)]
+        return sorted(found, key=lambda policy: policy.tool)
+
+    def _of(
+        self, keys: TenantKeys, kind: str, name: str, default: Policy | ToolPolicy
+    ) -> Policy | ToolPolicy | None:
+        kept = self._known.get((keys.tenant, kind, name))
         if kept is not None:
             return kept.policy
-        if self._doubted and any(field_of(key, agent_type) in self._doubted for key in keys.keys):
+        if self._doubted and any(field_of(key, kind, name) in self._doubted for key in keys.keys):
             return None
-        return DEFAULT
+        return default
 
     async def refresh(self) -> None:
         """Follow what was set elsewhere.
@@ -128,25 +152,26 @@ class RedisPolicies:
         self._take(found)
         self._loaded = tokens if await self._restored(partitions) else None
 
-    async def put(self, keys: TenantKeys, agent_type: str, given: bytes) -> None:
+    async def put(self, keys: TenantKeys, agent_type: str, given: bytes, kind: str = RESPONSES) -> None:
         """Set a policy: in force here at once, elsewhere with their next refresh.
 
         Args:
             keys: the tenant's.
-            agent_type: whose policy.
-            given: JSON of a `Policy`.
+            agent_type: whose policy; with the kind `TOOLS` a tool's name.
+            given: JSON of a `Policy`, or of a `ToolPolicy`.
+            kind: which of them.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time, or has no room: nothing is promised.
         """
         partitions = self._responses.partitions
         await self.load(partitions)
-        known = self._known.get((keys.tenant, agent_type))
+        known = self._known.get((keys.tenant, kind, agent_type))
         number = max(self._clock(), 0 if known is None else known.body.number + 1)
-        body = Body(keys.tenant, agent_type, number, given)
+        body = Body(keys.tenant, agent_type, number, given, kind)
         self._loaded = None  # what it was before mustn't look like what it is after a loss
         await self._write(partition_of(keys.tenant, partitions), [body])
-        self._learn(Kept(sealed(body, keys.current), body, _policy.decode(given), current=True))
+        self._learn(Kept(sealed(body, keys.current), body, _DECODERS[kind].decode(given), current=True))
 
     def _take(self, found: Mapping[bytes, bytes]) -> None:
         """What Redis has; values that were there the last time aren't opened again."""
@@ -214,7 +239,7 @@ class RedisPolicies:
         values: list[bytes] = []
         for body in bodies:
             key = self._keyring.of(body.tenant).current
-            values += (field_of(key, body.agent_type), sealed(body, key))
+            values += (field_of(key, body.kind, body.agent_type), sealed(body, key))
         commands: list[Command] = [
             ("MULTI",),
             ("HSET", self._keys.policies(partition), *values),
@@ -249,9 +274,9 @@ async def read_all(redis: RedisClient, keys: Keys, keyring: Keyring, partitions:
     return found
 
 
-def field_of(key: DigestKey, agent_type: str) -> bytes:
-    """Where an agent_type's policy lies in the hash; the tenant is in the key."""
-    return key.digest("policy", agent_type.encode()).encode()
+def field_of(key: DigestKey, kind: str, name: str) -> bytes:
+    """Where a policy lies in the hash; the tenant is in the key."""
+    return key.digest(_FIELDS.get(kind, kind), name.encode()).encode()
 
 
 def sealed(body: Body, key: DigestKey) -> bytes:
@@ -270,14 +295,14 @@ def opened(field: bytes, blob: bytes, keyring: Keyring) -> Kept | Doubted:
     if blob[:1] != VERSION:
         return Doubted(blob, "form", None)
     keys = keyring.of(body.tenant)
-    key = next((key for key in keys.keys if field_of(key, body.agent_type) == field), None)
+    key = next((key for key in keys.keys if field_of(key, body.kind, body.agent_type) == field), None)
     if key is None:
         return Doubted(blob, "id", body.names)
     if not hmac.compare_digest(mac, _mac(key, raw)):
         return Doubted(blob, "mac", None)
     try:
-        policy = _policy.decode(body.given)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        policy = _DECODERS[body.kind].decode(body.given)
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
         policy = None
     return Kept(blob, body, policy, key is keys.current)
 

@@ -9,15 +9,19 @@ import hmac
 import msgspec
 
 from service.cache.digests import MAC_BYTES, DigestKey, TenantKeys
-from service.model import Record
+from service.model import Record, ToolRecord
 from service.telemetry import RECORDS_REFUSED
 
 VERSION = b"\x01"
 TEXT = b"text\0" + VERSION
 """Before the body of what is no record, under the MAC: the one can't be taken for the other."""
 
+TOOL = b"tool\0" + VERSION
+"""The same for tool results."""
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
+_tool_decoder = msgspec.msgpack.Decoder(ToolRecord)
 _text_decoder = msgspec.msgpack.Decoder(tuple[str, str])
 
 
@@ -53,6 +57,30 @@ def unseal_text(blob: bytes, name: str, key: DigestKey) -> str | None:
     found, text = _text_decoder.decode(body)
     if found == name:
         return text
+    RECORDS_REFUSED.labels("id").inc()
+    return None
+
+
+def seal_tool(record: ToolRecord, key: DigestKey) -> bytes:
+    """The bytes of a tool result kept in Redis."""
+    body = _encoder.encode(record)
+    return VERSION + key.mac(TOOL + body) + body
+
+
+def unseal_tool(blob: bytes, entry_id: str, keys: TenantKeys) -> ToolRecord | None:
+    """The tool result, if it is one of ours and the one asked for."""
+    mac, body = _parts(blob)
+    key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(TOOL + body))), None)
+    if key is None or blob[:1] != VERSION:
+        RECORDS_REFUSED.labels("mac").inc()
+        return None
+    try:
+        record = _tool_decoder.decode(body)
+    except msgspec.DecodeError:  # written by a newer layout
+        RECORDS_REFUSED.labels("form").inc()
+        return None
+    if record.entry_id == entry_id and record.tenant == key.tenant:
+        return record
     RECORDS_REFUSED.labels("id").inc()
     return None
 

@@ -152,8 +152,9 @@ class RedisResponses:
         """
         generation, partitions = self._current(), self.partitions
         indexes = [self._keys.index(one, generation) for one in range(partitions)]
+        indexes += [self._keys.tool_index(one) for one in range(partitions)]
         try:
-            query = ("@scope:{none}", "LIMIT", 0, 0, "DIALECT", 2)
+            query = ("@tenant:{none}", "LIMIT", 0, 0, "DIALECT", 2)
             for reply in await self._redis.run([("FT.SEARCH", one, *query) for one in indexes]):
                 _value(reply)
         except RedisRefusedError as error:

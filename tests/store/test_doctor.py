@@ -64,7 +64,7 @@ async def test_a_sound_redis_is_found_sound(parts: Parts, redis: Redis, url: str
         "Redis",  # the versions that the tests run on have known flaws
         "search module",
     }
-    assert found["index"].text == "1 as responses.yaml asks for; 1 documents in all"
+    assert found["index"].text == "2 as their schemas ask for; 1 documents in all"
     assert "default: 1 entries in 1 scopes" in found["scopes"].text
     assert "FLOAT32" in found["vector types"].text
     assert found["rights"].text == f"user `{MIGRATE}`"
@@ -358,7 +358,7 @@ def test_the_command(tmp_path: Path) -> None:
     with served(tmp_path):
         done = command(tmp_path, "doctor")
         assert done.returncode == 0, done.stdout
-        assert "ok    index: 1 as responses.yaml asks for; 0 documents in all\n" in done.stdout
+        assert "ok    index: 2 as their schemas ask for; 0 documents in all\n" in done.stdout
         assert "fail  " not in done.stdout
         assert "\n      fix: upgrade to" in done.stdout
         refused = command(tmp_path, "doctor", secret="another secret of this test")

@@ -99,7 +99,7 @@ async def test_what_cant_be_believed_closes_the_semantic_tier(
         await put(parts, 0.5)
         await put(parts, 0.5, "b")
         await keep(parts, acme(parts), prompt=KEPT)
-        field, other = (field_of(acme(parts).current, one) for one in ("a", "b"))
+        field, other = (field_of(acme(parts).current, "responses", one) for one in ("a", "b"))
         stranger = replace(parts.settings, secret=OLD)
     values = lying.values()
     blob = values[field]
@@ -152,7 +152,7 @@ async def test_a_running_process_keeps_and_mends_what_it_knew(
 ) -> None:
     async with service(settings, models) as parts:
         await put(parts, 0.5)
-        field = field_of(acme(parts).current, "a")
+        field = field_of(acme(parts).current, "responses", "a")
         older = lying.values()[field]
         await put(parts, 0.99)
         newest = lying.values()[field]
@@ -173,7 +173,7 @@ async def test_what_another_version_set_is_left_alone(
         await put(parts, 0.5)
         keys, before = acme(parts), refused("fields")
         later = sealed(Body(keys.tenant, "a", 2**60, b'{"threshold":0.5,"new":1}'), keys.current)
-        lying.write(field_of(keys.current, "a"), later)
+        lying.write(field_of(keys.current, "responses", "a"), later)
         await parts.policies.refresh()
         assert parts.policies.of(keys, "a") is None
         assert list(lying.values().values()) == [later]
@@ -189,7 +189,7 @@ async def test_what_was_left_open_is_not_kept(settings: Settings, models: Loaded
     async with service(settings, models) as parts:
         await put(parts, 0.5)
         (blob,) = lying.values().values()
-        assert blob.endswith(b'{"threshold":0.5}')
+        assert b'{"threshold":0.5}' in blob
 
 
 async def test_the_last_change_wins_also_where_clocks_differ(

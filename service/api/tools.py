@@ -1,0 +1,124 @@
+"""/v1/tools: results of tool calls, and how each tool's are kept."""
+
+import msgspec
+from litestar import Response, get, post, put
+from litestar.di import NamedDependency
+from msgspec import Struct
+
+from service.api.auth import Role
+from service.api.authentication import needs
+from service.api.cache import MAX_BODY, HttpRequest
+from service.api.services import Services
+from service.api.wire import decoder, documented, encoded
+from service.cache.canonical import check_identifier
+from service.cache.side_effects import by_name
+from service.errors import StoreUnavailableError
+from service.model import (
+    Reason,
+    Refused,
+    ToolCall,
+    ToolHit,
+    ToolMiss,
+    ToolPolicy,
+    ToolStored,
+    ToolStoreRequest,
+)
+from service.store.policies import TOOLS
+from service.telemetry import TOOL_LOOKUPS, TOOL_STORES
+
+CALL = {"agent_type": "support", "tool": "get_weather", "arguments": {"city": "Paris"}}
+POLICY = {"tool": "get_weather", "ttl_s": 600, "ignore_arguments": ["request_id"]}
+
+
+class ToolPolicies(Struct, frozen=True):
+    """The policies that were set, by tool."""
+
+    items: list[ToolPolicy]
+
+
+_call = decoder(ToolCall)
+_store = decoder(ToolStoreRequest)
+_policy = decoder(ToolPolicy)
+
+
+@post(
+    "/v1/tools/lookup",
+    status_code=200,
+    guards=[needs(Role.reader)],
+    request_max_body_size=MAX_BODY,
+    operation_class=documented(ToolCall, {200: ToolHit | ToolMiss}, CALL),
+)
+async def look_up_tool(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """Ask for a call's result. A miss says whether the caller leads (`lease`), and why it is one."""
+    keys = services.keyring.of(request.user.tenant)
+    asked = _call(await request.body())
+    call = services.tools.call(asked, keys)
+    answer = await services.tools.look_up(call, asked.wait_s, leads=request.user.role >= Role.writer)
+    label = services.label(request.user.tenant)
+    if isinstance(answer, ToolHit):
+        TOOL_LOOKUPS.labels(label, "hit", "stale" if answer.stale else "fresh").inc()
+        return encoded(answer, headers={"X-Cache": "HIT"})
+    TOOL_LOOKUPS.labels(label, "miss", answer.reason.value).inc()
+    passed_by = answer.reason in {Reason.DEGRADED, Reason.POLICY}
+    return encoded(answer, headers={"X-Cache": "BYPASS" if passed_by else "MISS"})
+
+
+@post(
+    "/v1/tools/store",
+    status_code=201,
+    guards=[needs(Role.writer)],
+    request_max_body_size=MAX_BODY,
+    operation_class=documented(
+        ToolStoreRequest, {201: ToolStored, 200: Refused}, CALL | {"result": {"celsius": 21}}
+    ),
+)
+async def store_tool(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """Keep a call's result. Errors, and results of tools that change something, are refused by name."""
+    label = services.label(request.user.tenant)
+    given = _store(await request.body())
+    try:
+        answer = await services.tools.store(given, services.keyring.of(request.user.tenant))
+    except StoreUnavailableError:
+        TOOL_STORES.labels(label, "failed").inc()
+        raise
+    stored = isinstance(answer, ToolStored)
+    TOOL_STORES.labels(label, "stored" if stored else "refused").inc()
+    return encoded(answer, status=201 if stored else 200)
+
+
+@get(
+    "/v1/tools/policies",
+    guards=[needs(Role.reader)],
+    operation_class=documented(None, {200: ToolPolicies}),
+)
+async def get_tool_policies(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """The policies that were set; any other tool has the defaults."""
+    await services.policies.refresh()
+    keys = services.keyring.of(request.user.tenant)
+    return encoded(ToolPolicies([_filled(one) for one in services.policies.tools(keys)]))
+
+
+@put(
+    "/v1/tools/policies",
+    guards=[needs(Role.admin)],
+    request_max_body_size=MAX_BODY,
+    operation_class=documented(ToolPolicy, {200: ToolPolicy}, POLICY),
+)
+async def put_tool_policy(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
+    """Set the whole policy of a tool; what is left out has its default. Answers what is in force then.
+
+    It is in force at once in the process that answers, in all others within about a second.
+    """
+    body = await request.body()
+    policy = _policy(body)
+    check_identifier("tool", policy.tool)
+    for name in policy.ignore_arguments:
+        check_identifier("ignore_arguments", name)
+    given = msgspec.json.encode(msgspec.json.decode(body))
+    await services.policies.put(services.keyring.of(request.user.tenant), policy.tool, given, TOOLS)
+    return encoded(_filled(policy))
+
+
+def _filled(policy: ToolPolicy) -> ToolPolicy:
+    cacheable = not by_name(policy.tool) if policy.cacheable is None else policy.cacheable
+    return msgspec.structs.replace(policy, cacheable=cacheable)
