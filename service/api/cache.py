@@ -14,6 +14,7 @@ from service.api.problems import Problem, problem_of
 from service.api.services import Services
 from service.api.wire import MAX_DEPTH, Each, decoder, documented, encoded
 from service.cache.digests import TenantKeys
+from service.cache.ports import Work
 from service.cache.question import Question
 from service.cache.store import Accepted
 from service.errors import SemcachedError, StoreUnavailableError
@@ -80,8 +81,10 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
     """Ask the cache. A hit carries the answer; a miss says why. `X-Cache` is HIT, MISS or BYPASS."""
     keys = services.keyring.of(request.user.tenant)
     question = services.lookup.question(_lookup_request(await request.body()), keys)
-    (answer,) = await services.lookup.answer([question], keys)
+    work = Work()
+    (answer,) = await services.lookup.answer([question], keys, work)
     _count(answer, services.label(request.user.tenant))
+    services.accounting.looked_up(keys, [question], [answer], work)
     return encoded(answer, headers={"X-Cache": _x_cache([answer])})
 
 
@@ -104,9 +107,10 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
             questions[at] = services.lookup.question(_lookup_request(item), keys)
         except SemcachedError as error:
             answers[at] = Failed(problem_of(error))
-    for at, answer in zip(
-        questions, await services.lookup.answer(list(questions.values()), keys), strict=True
-    ):
+    asked, work = list(questions.values()), Work()
+    found = await services.lookup.answer(asked, keys, work)
+    services.accounting.looked_up(keys, asked, found, work)
+    for at, answer in zip(questions, found, strict=True):
         _count(answer, services.label(request.user.tenant))
         answers[at] = answer
     return encoded({"items": answers}, headers={"X-Cache": _x_cache(answers)})
@@ -122,13 +126,16 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
 async def store(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep an answer. Storing a question again extends its life, or replaces its answer."""
     keys = services.keyring.of(request.user.tenant)
-    accepted = services.store.accept(_store_request(await request.body()), keys)
+    asked, work = _store_request(await request.body()), Work()
+    accepted = services.store.accept(asked, keys)
     answer: Stored | Refused | SemcachedError
     if isinstance(accepted, Refused):
         answer = accepted
     else:
-        (answer,) = await _stored(services, [accepted], keys)
+        (answer,) = await _stored(services, [accepted], keys, work)
     _count_store(answer, services.label(request.user.tenant))
+    services.accounting.stored(keys, asked.agent_type, answer)
+    services.accounting.spent(keys, asked.agent_type, work)
     if isinstance(answer, SemcachedError):
         raise answer
     return encoded(answer, status=201 if isinstance(answer, Stored) else 200)
@@ -151,26 +158,32 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
         answers.append(None)
         await asyncio.sleep(0)  # others have their turn between two items
         try:
-            one = services.store.accept(_store_request(item), keys)
+            asked = _store_request(item)
+            one = services.store.accept(asked, keys)
         except SemcachedError as error:
             answers[at] = Failed(problem_of(error))
         else:
             if isinstance(one, Refused):
                 _count_store(one, label)
+                services.accounting.stored(keys, asked.agent_type, one)
                 answers[at] = one
             else:
                 accepted[at] = one
-    for at, result in zip(accepted, await _stored(services, list(accepted.values()), keys), strict=True):
+    kept, work = list(accepted.values()), Work()
+    for at, result in zip(accepted, await _stored(services, kept, keys, work), strict=True):
         _count_store(result, label)
+        services.accounting.stored(keys, accepted[at].request.agent_type, result)
         answers[at] = Failed(problem_of(result)) if isinstance(result, SemcachedError) else result
+    if kept:
+        services.accounting.spent(keys, kept[0].request.agent_type, work)
     return encoded({"items": answers})
 
 
 async def _stored(
-    services: Services, accepted: list[Accepted], keys: TenantKeys
+    services: Services, accepted: list[Accepted], keys: TenantKeys, work: Work
 ) -> list[Stored | SemcachedError]:
     try:
-        return await services.store.answer(accepted, keys)
+        return await services.store.answer(accepted, keys, work)
     except StoreUnavailableError as error:
         return [error] * len(accepted)
 

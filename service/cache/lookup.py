@@ -14,7 +14,7 @@ from service.cache import canonical
 from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
 from service.cache.policy import DEFAULT, cut_of, filled
-from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
+from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier, Work
 from service.cache.question import Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.errors import EmbedderError, StoreUnavailableError, VerifierError
@@ -36,7 +36,12 @@ class Run:
 
     keys: TenantKeys
     budget: Budget
-    stages_ms: dict[str, float] = field(default_factory=dict)
+    work: Work = field(default_factory=Work)
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """Time per stage."""
+        return self.work.stages_ms
 
 
 class Lookup:
@@ -109,10 +114,15 @@ class Lookup:
         reads = self._verifier is not None and policy.guarded("verifier")
         return wanted if reads or without else max(wanted, UNVERIFIED)
 
-    async def answer(self, questions: Sequence[Question], keys: TenantKeys) -> list[Hit | Miss]:
-        """One answer per question, in order. Never fails: what can't be looked up is a miss."""
+    async def answer(
+        self, questions: Sequence[Question], keys: TenantKeys, work: Work | None = None
+    ) -> list[Hit | Miss]:
+        """One answer per question, in order. Never fails: what can't be looked up is a miss.
+
+        What it took is put into `work`.
+        """
         begun = perf_counter()
-        run = Run(keys, Budget(self._redis_s + ITEM_S * len(questions[1:])))
+        run = Run(keys, Budget(self._redis_s + ITEM_S * len(questions[1:])), work or Work())
         try:
             await self._exact(questions, run)
             await self._semantic([q for q in questions if q.served is None], run)
@@ -177,7 +187,7 @@ class Lookup:
         if not texts:
             return
         try:
-            vectors = await self._embedder.embed([text for _, text in texts])
+            vectors = await self._embedder.embed([text for _, text in texts], run.work)
         except EmbedderError:
             for question, _ in texts:
                 question.reason = Reason.DEGRADED
