@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from service.cache.digests import TenantKeys
-from service.cache.histogram import bucket_of
+from service.cache.histogram import LAST, bucket_of
 from service.cache.ports import Work
 from service.cache.prices import Prices
 from service.cache.question import Question
@@ -34,6 +34,7 @@ Cell = defaultdict[Field, int]
 MAX_CELLS = 10_000
 """Agent_types that wait at a time; those beyond are counted together, per tenant."""
 LONGEST_WORD = 64
+BUCKETS = [str(bucket) for bucket in range(LAST + 1)]
 
 
 class Accounting:
@@ -71,7 +72,7 @@ class Accounting:
             cell[keyspace, "rule", rule[:LONGEST_WORD]] += 1
         if latency_ms is not None:
             what = f"hit_{detail}" if outcome == "hit" else outcome
-            cell[keyspace, "ms", what, str(bucket_of(latency_ms))] += 1
+            cell[keyspace, "ms", what, BUCKETS[bucket_of(latency_ms)]] += 1
 
     def looked_up(
         self, keys: TenantKeys, questions: Sequence[Question], answers: Sequence[Hit | Miss], work: Work
@@ -90,7 +91,7 @@ class Accounting:
         if questions:
             cell = self._cell(keys, questions[0].query.agent_type)
             for stage, ms in work.stages_ms.items():
-                cell["stage", stage, str(bucket_of(ms))] += 1
+                cell["stage", stage, BUCKETS[bucket_of(ms)]] += 1
             self._spent(cell, work)
 
     def stored(self, keys: TenantKeys, agent_type: str, answer: Stored | Refused | Exception) -> None:

@@ -125,6 +125,7 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
         ("UNLINK", name),
         ("DEL", name),
         ("HGET", name, "field"),
+        ("HDEL", name, "field"),
         ("HSETNX", name, "field", ""),
         ("ZADD", name, 1, "member"),
         ("ZRANGE", name, 0, -1),

@@ -75,7 +75,8 @@ class Ledger:
             since = None if one is None else one.since_ms
             return figures.stats(one.counts if one else {}, since_ms=since, prices=as_of, stock=there)
         cells = await self._counted.all(keys)
-        return figures.stats(
+        return await asyncio.to_thread(  # of 1,000 agent_types it takes a tenth of a second
+            figures.stats,
             figures.summed(cell.counts for cell in cells.values()),
             since_ms=min((cell.since_ms for cell in cells.values()), default=None),
             prices=as_of,

@@ -77,6 +77,7 @@ class RedisStats:
         self._waiting: dict[Name, Counter[Field]] = defaultdict(Counter)
         self._staged: dict[Name, str] = {}
         self._registered: dict[Name, Registered] = {}
+        self._taken_over: set[Tenant] = set()
         self._lock = asyncio.Lock()
         self._told = False
 
@@ -113,13 +114,45 @@ class RedisStats:
                 new[tenant].append(agent_type)
         for tenant, agent_types in new.items():
             keys = self._keyring.of(tenant)
-            partition = self._responses.partition(keys)
-            there = await self._redis.call(
-                "HGETALL", self._keys.stats_names(partition, keys.current.tenant), timeout_s=TRIP_S
-            )
+            await self._take_over(keys)
+            there = await self._names(keys, keys.current)
             taken = {field.decode("ascii", "replace") for field in there[::2]}
             for agent_type in agent_types:
                 self._place(tenant, agent_type, taken)
+
+    async def _take_over(self, keys: TenantKeys) -> None:
+        """Move what was counted under the previous secret, once: nobody can read that after the rotation."""
+        partition = self._responses.partition(keys)
+        for old in keys.keys[1:] if keys.tenant not in self._taken_over else ():
+            there = await self._names(keys, old)
+            for page in _pages(list(zip(there[::2], there[1::2], strict=True))):
+                transactions = [
+                    self._moved(partition, keys, old, field.decode("ascii", "replace"), blob)
+                    for field, blob in page
+                ]
+                await self._redis.run([one for each in transactions for one in each], Budget(TRIP_S))
+        self._taken_over.add(keys.tenant)
+
+    def _moved(
+        self, partition: int, keys: TenantKeys, old: DigestKey, cell: str, blob: bytes
+    ) -> list[Command]:
+        """A transaction that may be repeated, as in `_add`; none for what isn't ours."""
+        opened = _opened(blob, cell, old)
+        if opened is None:
+            return []
+        since, agent_type = opened
+        one = self._new(keys.tenant, agent_type, since)
+        before = self._keys.stats(partition, old.tenant, cell)
+        return [
+            *self._added(partition, keys, one, before)[:-1],
+            ("HDEL", self._keys.stats_names(partition, old.tenant), cell),
+            ("EXEC",),
+        ]
+
+    async def _names(self, keys: TenantKeys, key: DigestKey) -> Any:
+        """Cells and what is sealed there, in turn."""
+        names = self._keys.stats_names(self._responses.partition(keys), key.tenant)
+        return await self._redis.call("HGETALL", names, timeout_s=TRIP_S)
 
     def _place(self, tenant: Tenant, agent_type: str, taken: set[str]) -> None:
         one = self._new(tenant, agent_type)
@@ -130,10 +163,11 @@ class RedisStats:
         self._registered[tenant, None] = self._new(tenant, None)
         self._waiting[tenant, None].update(self._waiting.pop((tenant, agent_type)))
 
-    def _new(self, tenant: Tenant, agent_type: str | None) -> Registered:
+    def _new(self, tenant: Tenant, agent_type: str | None, since_ms: int | None = None) -> Registered:
         key = self._keyring.of(tenant).current
         cell = _cell(key, agent_type)
-        return Registered(cell, seal_text(f"{self._clock()} {agent_type or ''}", f"stats {cell}", key))
+        text = f"{self._clock() if since_ms is None else since_ms} {agent_type or ''}"
+        return Registered(cell, seal_text(text, f"stats {cell}", key))
 
     async def _stage(self) -> None:
         ready = [name for name in self._waiting if name not in self._staged]
@@ -152,19 +186,21 @@ class RedisStats:
         for page in _pages(list(self._staged)):
             transactions = []
             for name in page:
-                keys, staged, one = self._keyring.of(name[0]), self._staged[name], self._registered[name]
-                partition, tenant = self._responses.partition(keys), keys.current.tenant
-                cell = self._keys.stats(partition, tenant, one.cell)
-                names = self._keys.stats_names(partition, tenant)
-                transactions.append(
-                    _transaction(
-                        ("ZUNIONSTORE", cell, 2, cell, staged),
-                        ("UNLINK", staged),
-                        ("HSETNX", names, one.cell, one.sealed),
-                    )
-                )
+                keys = self._keyring.of(name[0])
+                partition, one = self._responses.partition(keys), self._registered[name]
+                transactions.append(self._added(partition, keys, one, self._staged[name]))
             for name in await self._done(page, transactions):
                 del self._staged[name]
+
+    def _added(self, partition: int, keys: TenantKeys, one: Registered, counts: str) -> list[Command]:
+        """A transaction that adds a set to a cell and removes it; to repeat it adds nothing."""
+        tenant = keys.current.tenant
+        cell = self._keys.stats(partition, tenant, one.cell)
+        return _transaction(
+            ("ZUNIONSTORE", cell, 2, cell, counts),
+            ("UNLINK", counts),
+            ("HSETNX", self._keys.stats_names(partition, tenant), one.cell, one.sealed),
+        )
 
     async def _done(self, names: Sequence[Name], transactions: Sequence[list[Command]]) -> list[Name]:
         """Those whose transaction was done. Where some were not, that is noted; of none is it unknown.
@@ -216,8 +252,7 @@ class RedisStats:
         partition = self._responses.partition(keys)
         found: dict[str | None, list[Counted]] = defaultdict(list)
         for key in keys.keys:
-            names = self._keys.stats_names(partition, key.tenant)
-            there = await self._redis.call("HGETALL", names, timeout_s=TRIP_S)
+            there = await self._names(keys, key)
             cells = [field.decode("ascii", "replace") for field in there[::2]]
             opened = [_opened(blob, cell, key) for cell, blob in zip(cells, there[1::2], strict=True)]
             for page in _pages([(cell, one) for cell, one in zip(cells, opened, strict=True) if one]):

@@ -237,11 +237,16 @@ async def test_members_that_are_not_ours_are_left_out(settings: Settings, redis:
         assert found.counts == {("responses", "miss", "empty"): 1}
 
 
-async def test_both_secrets_are_read_and_the_new_one_takes_over(settings: Settings) -> None:
+async def test_both_secrets_are_read_and_the_new_one_takes_over(
+    settings: Settings, redis: Redis, prefix: str
+) -> None:
     old = settings.secret or ""
     async with counting(settings) as one:
         one.miss("a", 3)
         await one.flush()
+        before = await one.stats.of(one.acme, "a")
+        assert before is not None
+        began = before.since_ms
     rotating = replace(settings, secret="another secret of the tests", previous_secret=old)
     async with counting(rotating) as one:
         assert await one.misses() == 3
@@ -249,3 +254,9 @@ async def test_both_secrets_are_read_and_the_new_one_takes_over(settings: Settin
         await one.flush()
         assert await one.misses() == 7
         assert (await one.stats.all(one.acme))["a"].counts["responses", "miss", "empty"] == 7
+    assert len(list(redis.scan_iter(f"{prefix}:*:stats:*"))) == 2  # nothing is left under the old one
+    async with counting(replace(rotating, previous_secret=None)) as one:
+        assert await one.misses() == 7
+        found = await one.stats.of(one.acme, "a")
+        assert found is not None
+        assert found.since_ms == began
