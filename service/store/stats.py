@@ -13,7 +13,7 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from service.cache.accounting import MAX_CELLS, Accounting, Field, Name
 from service.cache.digests import DigestKey, Keyring, TenantKeys
@@ -36,6 +36,8 @@ STAGED_MS = 86_400_000
 MAX_AGENT_TYPES = 1000
 """Per tenant: what a caller can make us keep without an end. Those beyond are counted together."""
 OTHERS = "others"
+
+T = TypeVar("T")
 
 _KINDS = {"responses", "tools", "embeddings", "stage", "tokens", "nano_usd", "unpriced"}
 
@@ -122,26 +124,22 @@ class RedisStats:
 
     async def _take_over(self, keys: TenantKeys) -> None:
         """Move what was counted under the previous secret, once: nobody can read that after the rotation."""
-        partition = self._responses.partition(keys)
-        for old in keys.keys[1:] if keys.tenant not in self._taken_over else ():
-            there = await self._names(keys, old)
-            for page in _pages(list(zip(there[::2], there[1::2], strict=True))):
-                transactions = [
-                    self._moved(partition, keys, old, field.decode("ascii", "replace"), blob)
-                    for field, blob in page
-                ]
-                await self._redis.run([one for each in transactions for one in each], Budget(TRIP_S))
-        self._taken_over.add(keys.tenant)
+        if keys.tenant in self._taken_over:
+            return
+        whole = True
+        for old in keys.keys[1:]:
+            for page in _pages(_believed(await self._names(keys, old), old)):
+                transactions = [self._moved(keys, old, *named) for named in page]
+                whole &= len(await self._done(page, transactions)) == len(page)
+        if whole:
+            self._taken_over.add(keys.tenant)
 
     def _moved(
-        self, partition: int, keys: TenantKeys, old: DigestKey, cell: str, blob: bytes
+        self, keys: TenantKeys, old: DigestKey, cell: str, since_ms: int, agent_type: str | None
     ) -> list[Command]:
-        """A transaction that may be repeated, as in `_add`; none for what isn't ours."""
-        opened = _opened(blob, cell, old)
-        if opened is None:
-            return []
-        since, agent_type = opened
-        one = self._new(keys.tenant, agent_type, since)
+        """A transaction that may be repeated, as in `_add`."""
+        partition = self._responses.partition(keys)
+        one = self._new(keys.tenant, agent_type, since_ms)
         before = self._keys.stats(partition, old.tenant, cell)
         return [
             *self._added(partition, keys, one, before)[:-1],
@@ -202,7 +200,7 @@ class RedisStats:
             ("HSETNX", self._keys.stats_names(partition, tenant), one.cell, one.sealed),
         )
 
-    async def _done(self, names: Sequence[Name], transactions: Sequence[list[Command]]) -> list[Name]:
+    async def _done(self, names: Sequence[T], transactions: Sequence[list[Command]]) -> list[T]:
         """Those whose transaction was done. Where some were not, that is noted; of none is it unknown.
 
         Raises:
@@ -252,12 +250,9 @@ class RedisStats:
         partition = self._responses.partition(keys)
         found: dict[str | None, list[Counted]] = defaultdict(list)
         for key in keys.keys:
-            there = await self._names(keys, key)
-            cells = [field.decode("ascii", "replace") for field in there[::2]]
-            opened = [_opened(blob, cell, key) for cell, blob in zip(cells, there[1::2], strict=True)]
-            for page in _pages([(cell, one) for cell, one in zip(cells, opened, strict=True) if one]):
-                counts = await self._counts(partition, [(key, cell) for cell, _ in page])
-                for (_, (since, agent_type)), one in zip(page, counts, strict=True):
+            for page in _pages(_believed(await self._names(keys, key), key)):
+                counts = await self._counts(partition, [(key, cell) for cell, _, _ in page])
+                for (_, since, agent_type), one in zip(page, counts, strict=True):
                     found[agent_type].append(Counted(since, one))
         return {name: merged for name, each in found.items() if (merged := _merged(each))}
 
@@ -280,6 +275,13 @@ def _opened(blob: bytes | None, cell: str, key: DigestKey) -> tuple[int, str | N
         return None
     since, _, agent_type = text.partition(" ")
     return int(since), agent_type or None
+
+
+def _believed(there: Sequence[bytes], key: DigestKey) -> list[tuple[str, int, str | None]]:
+    """Cell, since when and agent_type of what we sealed."""
+    cells = [field.decode("ascii", "replace") for field in there[::2]]
+    opened = [(cell, _opened(blob, cell, key)) for cell, blob in zip(cells, there[1::2], strict=True)]
+    return [(cell, *one) for cell, one in opened if one is not None]
 
 
 def _merged(counted: Sequence[Counted]) -> Counted | None:
