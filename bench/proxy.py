@@ -18,6 +18,9 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self.plants: list[bytes] = []  # each goes before the next reply, on whatever connection
         self.planted = 0
+        self.cut = 0.0  # share of the replies in whose place their connection ends
+        self.hold: bytes | None = None  # the next request with these bytes waits for `go`
+        self.go = asyncio.Event()
         self.url = ""
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,6 +53,11 @@ class Proxy:
         while chunk := await reader.read(65536):
             if self._delay_s:
                 await asyncio.sleep(self._random.uniform(0, self._delay_s))
+            if replies and self._random.random() < self.cut:
+                return
+            if not replies and self.hold is not None and self.hold in chunk:
+                self.hold = None
+                await self.go.wait()
             if replies and self.plants:
                 writer.write(self.plants.pop())
                 self.planted += 1

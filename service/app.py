@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, health, policies, tools
+from service.api import cache, docs, health, policies, stats, tools
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
@@ -44,6 +44,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
         async with (
             opened(settings, redis_url, loaded) as parts,
             _background(_Attachment(parts)) as attachment,
+            parts.ledger.kept(),
         ):
             app.state.services = Services(
                 lookup=parts.lookup,
@@ -53,6 +54,8 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 keyring=parts.keyring,
                 policies=parts.policies,
                 rates=parts.rates,
+                accounting=parts.accounting,
+                ledger=parts.ledger,
                 why_not_ready=attachment.why_not_ready,
                 metric_tenants=frozenset(name.strip() for name in settings.metric_tenants.split(",")),
             )
@@ -65,6 +68,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
             *(policies.get_policy, policies.put_policy),
             *(tools.look_up_tool, tools.store_tool, tools.get_tool_policies, tools.put_tool_policy),
+            stats.get_stats,
             *(health.livez, health.readyz, health.metrics),
             docs.files(),
         ],

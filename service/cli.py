@@ -96,6 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--output", type=Path, help="write what was found as fields of a policy, JSON")
     calibrate.set_defaults(command=_calibrate)
 
+    stats = commands.add_parser("stats", help="what was asked, answered, saved and spent")
+    stats.add_argument("--tenant", default="default", help="whose figures [default]")
+    stats.set_defaults(command=_stats)
+
     doctor = commands.add_parser("doctor", help="what this Redis can do, what is wrong, how to mend it")
     doctor.set_defaults(command=_doctor)
 
@@ -256,7 +260,7 @@ def _say(text: str) -> None:
     print(f"semcached: {text}", file=sys.stderr)
 
 
-# --- warm, migrate, calibrate, doctor ---
+# --- warm, migrate, calibrate, doctor, stats ---
 
 
 def _warm(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -341,6 +345,16 @@ def _doctor(_: argparse.Namespace, settings: Settings) -> int:
 
     with _running_redis(settings) as url:
         return asyncio.run(run(url))
+
+
+def _stats(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service.api.auth import operator
+    from service.stats import read, table
+
+    tenant = operator(arguments.tenant)
+    with _running_redis(settings) as url:
+        print(table(tenant, asyncio.run(read(settings, url, tenant))))
+    return 0
 
 
 def _when(seconds: float | None) -> str:

@@ -80,12 +80,18 @@ class Settings:
         64 * 2**20, "bodies being read or answered, bytes per worker, half of it per key; above: 429"
     )
     rate_limit: float = _setting(0, "requests per second of each key; 0: no limit; a key may have its own")
+    prices: Path | None = _setting(None, "list prices of models, JSON as service/prices.json; else that one")
     metric_tenants: str = _setting("", "tenants that metrics may name, with commas between; others: `other`")
 
     @property
     def migrations_dir(self) -> Path:
         """The numbered steps of the layout."""
         return CHECKOUT / "migrations"
+
+    def label(self, tenant: str) -> str:
+        """What metrics may call a tenant."""
+        names = (name.strip() for name in self.metric_tenants.split(","))
+        return tenant if tenant in names else "other"
 
     @property
     def keys_path(self) -> Path:

@@ -57,6 +57,17 @@ POLICIES = Gauge("semcached_policies", "Policies in force.", multiprocess_mode="
 POLICIES_REFUSED = Counter(
     "semcached_policies_refused", "Policies read and not believed: form, MAC, id or fields.", ["why"]
 )
+TOKENS_SAVED = Counter(
+    "semcached_tokens_saved", "Tokens of the answers that hits served: input, output.", ["tenant", "kind"]
+)
+MONEY_SAVED = Counter("semcached_usd_saved", "What those answers cost when they were made, USD.", ["tenant"])
+MONEY_SPENT = Counter("semcached_usd_spent", "Tokens embedded by an API, by list price, USD.", ["tenant"])
+STATS_FAILURES = Counter("semcached_stats_failures", "Times that counts could not be written to Redis.")
+STATS_WAITING = Gauge(
+    "semcached_stats_waiting",
+    "Agent_types with counts that Redis doesn't have yet.",
+    multiprocess_mode="livesum",
+)
 REDIS_SECONDS = Histogram(
     "semcached_redis_seconds",
     "Time of a round trip to Redis, the wait for a connection included.",

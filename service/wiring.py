@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service import migrate
+from service.cache import prices
+from service.cache.accounting import Accounting
 from service.cache.digests import Keyring
 from service.cache.leases import Leases, leases
 from service.cache.lookup import Lookup
@@ -26,10 +28,12 @@ from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_i
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
 from service.store.leases import RedisLeases
+from service.store.ledger import Ledger
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 from service.store.rewritings import RedisRewritings
+from service.store.stats import RedisStats
 from service.store.tools import RedisTools
 from service.verifiers import threaded
 
@@ -51,6 +55,8 @@ class Parts:
     lookup: Lookup
     store: Store
     tools: Tools
+    accounting: Accounting
+    ledger: Ledger
 
     @property
     def target(self) -> migrate.Target:
@@ -137,8 +143,7 @@ async def opened(
     Raises:
         StartupError: a setting or an installed package is wrong.
     """
-    previous = settings.previous_secret
-    keyring = Keyring(secret_of(settings), None if previous is None else previous.encode())
+    keyring = keyring_of(settings)
     keys = Keys(settings.key_prefix)
     redis_s = settings.redis_timeout_s
     async with (
@@ -148,6 +153,7 @@ async def opened(
         _rewriter(settings) as rewriter,
     ):
         responses = RedisResponses(redis, keys)
+        ledger, accounting = ledger_of(settings, redis, keys, keyring, responses)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
         async with (
             rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites,
@@ -188,6 +194,8 @@ async def opened(
                     clock=now_ms,
                     redis_s=redis_s,
                 ),
+                accounting=accounting,
+                ledger=ledger,
             )
 
 
@@ -246,9 +254,32 @@ def jitter() -> float:
     return random.uniform(0.95, 1)  # noqa: S311 - no secret
 
 
+def ledger_of(
+    settings: Settings, redis: RedisClient, keys: Keys, keyring: Keyring, responses: RedisResponses
+) -> tuple[Ledger, Accounting]:
+    """The books, and what counts for them.
+
+    Raises:
+        SettingsError: the price file is none.
+    """
+    accounting = Accounting(prices.load(settings.prices or prices.SHIPPED))
+    counted = RedisStats(redis, keys, keyring, responses, clock=now_ms, label=settings.label)
+    return Ledger(redis, keys, responses, accounting, counted), accounting
+
+
 def now_ms() -> int:
     """Wall time."""
     return time.time_ns() // 1_000_000
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    """Under the current secret and the previous one.
+
+    Raises:
+        SettingsError: there is none, and none can be made.
+    """
+    previous = settings.previous_secret
+    return Keyring(secret_of(settings), None if previous is None else previous.encode())
 
 
 def secret_of(settings: Settings) -> bytes:

@@ -14,6 +14,7 @@ from service.api.problems import Problem, problem_of
 from service.api.services import Services
 from service.api.wire import MAX_DEPTH, Each, decoder, documented, encoded
 from service.cache.digests import TenantKeys
+from service.cache.ports import Work
 from service.cache.question import Question
 from service.cache.store import Accepted
 from service.errors import SemcachedError, StoreUnavailableError
@@ -79,13 +80,15 @@ _items = decoder(Items, max_depth=MAX_DEPTH + 2)
 async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Ask the cache. A hit carries the answer; a miss says why. `X-Cache` is HIT, MISS or BYPASS."""
     keys = services.keyring.of(request.user.tenant)
-    asked = _lookup_request(await request.body())
+    asked, work = _lookup_request(await request.body()), Work()
     if asked.wait_s is None:
-        (answer,) = await services.lookup.answer([services.lookup.question(asked, keys)], keys)
+        question = services.lookup.question(asked, keys)
+        (answer,) = await services.lookup.answer([question], keys, work)
     else:
         leads = request.user.role >= Role.writer
-        answer = await services.lookup.answer_waiting(asked, keys, asked.wait_s, leads=leads)
+        question, answer = await services.lookup.answer_waiting(asked, keys, asked.wait_s, work, leads=leads)
     _count(answer, services.label(request.user.tenant))
+    services.accounting.looked_up(keys, [question], [answer], work)
     return encoded(answer, headers={"X-Cache": _x_cache([answer])})
 
 
@@ -113,7 +116,9 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
         else:
             if asked.wait_s is not None and request.user.role >= Role.writer:
                 waits[len(questions) - 1] = asked.wait_s
-    found = await services.lookup.answer(list(questions.values()), keys, waits)
+    all_asked, work = list(questions.values()), Work()
+    found = await services.lookup.answer(all_asked, keys, work, waits)
+    services.accounting.looked_up(keys, all_asked, found, work)
     for at, answer in zip(questions, found, strict=True):
         _count(answer, services.label(request.user.tenant))
         answers[at] = answer
@@ -130,15 +135,17 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
 async def store(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep an answer. Storing a question again extends its life, or replaces its answer."""
     keys = services.keyring.of(request.user.tenant)
-    given = _store_request(await request.body())
+    given, work = _store_request(await request.body()), Work()
     accepted = services.store.accept(given, keys)
     answer: Stored | Refused | SemcachedError
     if isinstance(accepted, Refused):
         answer = accepted
         await _give_up(services, given, keys)
     else:
-        (answer,) = await _stored(services, [accepted], keys)
+        (answer,) = await _stored(services, [accepted], keys, work)
     _count_store(answer, services.label(request.user.tenant))
+    services.accounting.stored(keys, given.agent_type, answer)
+    services.accounting.spent(keys, given.agent_type, work)
     if isinstance(answer, SemcachedError):
         raise answer
     return encoded(answer, status=201 if isinstance(answer, Stored) else 200)
@@ -168,21 +175,26 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
         else:
             if isinstance(one, Refused):
                 _count_store(one, label)
+                services.accounting.stored(keys, given.agent_type, one)
                 answers[at] = one
                 await _give_up(services, given, keys)
             else:
                 accepted[at] = one
-    for at, result in zip(accepted, await _stored(services, list(accepted.values()), keys), strict=True):
+    kept, work = list(accepted.values()), Work()
+    for at, result in zip(accepted, await _stored(services, kept, keys, work), strict=True):
         _count_store(result, label)
+        services.accounting.stored(keys, accepted[at].request.agent_type, result)
         answers[at] = Failed(problem_of(result)) if isinstance(result, SemcachedError) else result
+    if kept:
+        services.accounting.spent(keys, kept[0].request.agent_type, work)
     return encoded({"items": answers})
 
 
 async def _stored(
-    services: Services, accepted: list[Accepted], keys: TenantKeys
+    services: Services, accepted: list[Accepted], keys: TenantKeys, work: Work
 ) -> list[Stored | SemcachedError]:
     try:
-        return await services.store.answer(accepted, keys)
+        return await services.store.answer(accepted, keys, work)
     except StoreUnavailableError as error:
         return [error] * len(accepted)
 

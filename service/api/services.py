@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 from litestar.datastructures import State
 
+from service.cache.accounting import Accounting
 from service.cache.digests import Keyring
 from service.cache.leases import Leases
 from service.cache.lookup import Lookup
 from service.cache.store import Store
 from service.cache.tools import Tools
 from service.model import Tenant
+from service.store.ledger import Ledger
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 
@@ -26,6 +28,8 @@ class Services:
     keyring: Keyring
     policies: RedisPolicies
     rates: Rates
+    accounting: Accounting
+    ledger: Ledger
     why_not_ready: Callable[[], Awaitable[str | None]]
     metric_tenants: frozenset[str]
 

@@ -1,5 +1,7 @@
 """/v1/tools: results of tool calls, and how each tool's are kept."""
 
+from time import perf_counter
+
 import msgspec
 from litestar import Response, get, post, put
 from litestar.di import NamedDependency
@@ -10,9 +12,9 @@ from service.api.authentication import needs
 from service.api.cache import MAX_BODY, HttpRequest
 from service.api.services import Services
 from service.api.wire import decoder, documented, encoded
+from service.cache.accounting import Outcome
 from service.cache.canonical import check_identifier
 from service.cache.side_effects import by_name
-from service.errors import StoreUnavailableError
 from service.model import (
     Reason,
     Refused,
@@ -50,15 +52,14 @@ _policy = decoder(ToolPolicy)
 )
 async def look_up_tool(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Ask for a call's result. A miss says whether the caller leads (`lease`), and why it is one."""
+    begun = perf_counter()
     keys = services.keyring.of(request.user.tenant)
     asked = _call(await request.body())
     call = services.tools.call(asked, keys)
     answer = await services.tools.look_up(call, asked.wait_s, leads=request.user.role >= Role.writer)
-    label = services.label(request.user.tenant)
+    _count(services, request, asked, answer, None if asked.wait_s else (perf_counter() - begun) * 1000)
     if isinstance(answer, ToolHit):
-        TOOL_LOOKUPS.labels(label, "hit", "stale" if answer.stale else "fresh").inc()
         return encoded(answer, headers={"X-Cache": "HIT"})
-    TOOL_LOOKUPS.labels(label, "miss", answer.reason.value).inc()
     passed_by = answer.reason in {Reason.DEGRADED, Reason.POLICY}
     return encoded(answer, headers={"X-Cache": "BYPASS" if passed_by else "MISS"})
 
@@ -74,16 +75,17 @@ async def look_up_tool(request: HttpRequest, services: NamedDependency[Services]
 )
 async def store_tool(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep a call's result. Errors, and results of tools that change something, are refused by name."""
-    label = services.label(request.user.tenant)
-    given = _store(await request.body())
+    keys, given = services.keyring.of(request.user.tenant), _store(await request.body())
+    outcome: Outcome = "failed"
+    refused = ""
     try:
-        answer = await services.tools.store(given, services.keyring.of(request.user.tenant))
-    except StoreUnavailableError:
-        TOOL_STORES.labels(label, "failed").inc()
-        raise
-    stored = isinstance(answer, ToolStored)
-    TOOL_STORES.labels(label, "stored" if stored else "refused").inc()
-    return encoded(answer, status=201 if stored else 200)
+        answer = await services.tools.store(given, keys)
+        outcome = "stored" if isinstance(answer, ToolStored) else "refused"
+        refused = answer.reason if isinstance(answer, Refused) else ""
+    finally:  # bad input, too, failed
+        services.accounting.count(keys, given.agent_type, "tools", outcome, refused)
+        TOOL_STORES.labels(services.label(request.user.tenant), outcome).inc()
+    return encoded(answer, status=201 if outcome == "stored" else 200)
 
 
 @get(
@@ -117,6 +119,28 @@ async def put_tool_policy(request: HttpRequest, services: NamedDependency[Servic
     given = msgspec.json.encode(msgspec.json.decode(body))
     await services.policies.put(services.keyring.of(request.user.tenant), policy.tool, given, TOOLS)
     return encoded(_filled(policy))
+
+
+def _count(
+    services: Services,
+    request: HttpRequest,
+    asked: ToolCall,
+    answer: ToolHit | ToolMiss,
+    latency_ms: float | None,
+) -> None:
+    """`latency_ms`: None where it may have waited for another caller."""
+    tenant, rule = request.user.tenant, None
+    outcome: Outcome = "hit"
+    if isinstance(answer, ToolHit):
+        detail = "stale" if answer.stale else "fresh"
+    else:
+        outcome, detail = "miss", answer.reason.value
+        rule = answer.rule if isinstance(answer.rule, str) else None
+    TOOL_LOOKUPS.labels(services.label(tenant), outcome, detail).inc()
+    keys = services.keyring.of(tenant)
+    services.accounting.count(
+        keys, asked.agent_type, "tools", outcome, detail, rule=rule, latency_ms=latency_ms
+    )
 
 
 def _filled(policy: ToolPolicy) -> ToolPolicy:

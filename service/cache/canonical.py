@@ -46,6 +46,7 @@ class Query(NamedTuple):
     text: str | None  # what may be embedded; None: the exact tier only
     messages: list[Message] | None  # the conversation, where there is more than the text
     vector: Vector | None  # given by the caller
+    agent_type: str
 
 
 def text(value: str) -> str:
@@ -82,6 +83,7 @@ def query(request: QueryFields, keys: TenantKeys, dim: int | None) -> Query:
         text=plain,
         messages=None if len(messages) == 1 and plain is not None else messages,
         vector=None if request.embedding is None else given_vector(request.embedding, dim),
+        agent_type=request.agent_type,
     )
 
 

@@ -85,19 +85,21 @@ class Leases:
         self._rooms: dict[tuple[str, str], Room] = {}
         self._watch: asyncio.Task[None] | None = None
 
-    async def led(self, wish: Wish, look: Callable[[], Awaitable[L]]) -> tuple[L, bool]:
-        """What a lookup brings, now or within the wish's time, and whether its caller leads."""
+    async def led(self, wish: Wish, look: Callable[[], Awaitable[L]]) -> tuple[L, bool, float]:
+        """What a lookup brings, now or in time; whether its caller leads; for how long he waited, ms."""
         clock = asyncio.get_running_loop().time
-        until = clock() + wish.wait_s
+        until, waited_s = clock() + wish.wait_s, 0.0
         found = await look()
         while found.missing:
+            begun = clock()
             turn = await self._turn(wish, found.token(self._clock()), until)
+            waited_s += clock() - begun
             if turn is Turn.ALONE:
                 break
             if turn is Turn.LEADS:
-                return await self._still_missing(wish, found, look)
+                return *await self._still_missing(wish, found, look), waited_s * 1000
             found = await look()
-        return found, False
+        return found, False, waited_s * 1000
 
     async def _still_missing(self, wish: Wish, found: L, look: Callable[[], Awaitable[L]]) -> tuple[L, bool]:
         """Whoever led before may have stored between our look and our lease."""

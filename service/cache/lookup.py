@@ -16,7 +16,7 @@ from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
 from service.cache.leases import Leases, Wish, life_s
 from service.cache.policy import DEFAULT, cut_of, filled
-from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
+from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier, Work
 from service.cache.question import Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.cache.sharing import Shared
@@ -41,7 +41,12 @@ class Run:
 
     keys: TenantKeys
     budget: Budget
-    stages_ms: dict[str, float] = field(default_factory=dict)
+    work: Work = field(default_factory=Work)
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """Time per stage."""
+        return self.work.stages_ms
 
 
 class Lookup:
@@ -126,17 +131,22 @@ class Lookup:
         return wanted if reads or without else max(wanted, UNVERIFIED)
 
     async def answer(
-        self, questions: Sequence[Question], keys: TenantKeys, waits: Mapping[int, float] = NOBODY
+        self,
+        questions: Sequence[Question],
+        keys: TenantKeys,
+        work: Work | None = None,
+        waits: Mapping[int, float] = NOBODY,
     ) -> list[Hit | Miss]:
         """One answer per question, in order. Never fails: what can't be looked up is a miss.
 
         Args:
             questions: a batch.
             keys: the tenant's.
+            work: into which goes what it took.
             waits: which of them want a lease, s. Nobody waits: a batch would hold up what it leads.
         """
         begun = perf_counter()
-        stages_ms = await self._look(questions, keys)
+        stages_ms = await self._look(questions, keys, work or Work())
         generation, now = self._responses.generation, self._clock()
         wanted = [(at, wait_s) for at, wait_s in waits.items() if questions[at].missing]
         taken = await asyncio.gather(*(self._lease(questions[at], keys, s, now) for at, s in wanted))
@@ -152,41 +162,42 @@ class Lookup:
         return await self._leases.take(keys, name, question.token(now), life_s(wait_s))
 
     async def answer_waiting(
-        self, request: LookupRequest, keys: TenantKeys, wait_s: float, *, leads: bool
-    ) -> Hit | Miss:
+        self, request: LookupRequest, keys: TenantKeys, wait_s: float, work: Work, *, leads: bool
+    ) -> tuple[Question, Hit | Miss]:
         """One answer, for which a miss waits up to `wait_s` s while somebody else makes it.
 
         Args:
             request: as it came.
             keys: the tenant's.
             wait_s: how long.
+            work: into which goes what it took.
             leads: whether the caller can store, and so may be the one who makes it.
 
         Raises:
             InvalidInputError: names the field.
         """
         begun = perf_counter()
-        stages_ms: dict[str, float] = {}
 
         async def look() -> Question:
             question = self.question(request, keys)
             if question.explain:
-                stages_ms.update(await self._look([question], keys))
-                return question
-            return replace(await self._shared.call(question.likeness, lambda: self._looked(question, keys)))
+                return await self._looked(question, keys, work)
+            return replace(
+                await self._shared.call(question.likeness, lambda: self._looked(question, keys, work))
+            )
 
         name = self.name(request, keys)
-        question, lease = await self._leases.led(Wish(keys, name, wait_s, leads), look)
+        question, lease, work.waited_ms = await self._leases.led(Wish(keys, name, wait_s, leads), look)
         generation, now, latency_ms = self._responses.generation, self._clock(), _ms_since(begun)
-        return question.answer(generation, now, stages_ms, latency_ms, lease=lease)
+        return question, question.answer(generation, now, work.stages_ms, latency_ms, lease=lease)
 
-    async def _looked(self, question: Question, keys: TenantKeys) -> Question:
-        await self._look([question], keys)
+    async def _looked(self, question: Question, keys: TenantKeys, work: Work) -> Question:
+        await self._look([question], keys, work)
         return question
 
-    async def _look(self, questions: Sequence[Question], keys: TenantKeys) -> dict[str, float]:
+    async def _look(self, questions: Sequence[Question], keys: TenantKeys, work: Work) -> dict[str, float]:
         """Bring each question to its end; ms per stage."""
-        run = Run(keys, Budget(self._redis_s + ITEM_S * len(questions[1:])))
+        run = Run(keys, Budget(self._redis_s + ITEM_S * len(questions[1:])), work)
         try:
             await self._exact(questions, run)
             await self._semantic([q for q in questions if q.served is None], run)
@@ -252,7 +263,7 @@ class Lookup:
         if not texts:
             return
         try:
-            vectors = await self._embedder.embed([text for _, text in texts])
+            vectors = await self._embedder.embed([text for _, text in texts], run.work)
         except EmbedderError:
             for question, _ in texts:
                 question.reason = Reason.DEGRADED

@@ -24,6 +24,21 @@ class Budget:
         self.left_s = seconds
 
 
+class Work:
+    """What answering a batch took; filled in on the way."""
+
+    __slots__ = ("model", "stages_ms", "tokens", "waited_ms")
+
+    def __init__(self) -> None:
+        self.stages_ms: dict[str, float] = {}
+        self.model = ""
+        """Whose tokens they are."""
+        self.tokens = 0
+        """That an embeddings API counted."""
+        self.waited_ms = 0.0
+        """For another caller's answer."""
+
+
 class Search(NamedTuple):
     """One KNN inside a scope.
 
@@ -123,8 +138,10 @@ class Embedder(Protocol):
     def unfit(self, text: str) -> str | None:
         """Why a text can't be told apart by its vector (`too_long`, …); None: it can."""
 
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], work: Work | None = None) -> NDArray[np.float32]:
         """[n, dim], each row of norm 1. A call with few texts doesn't wait for one with many.
+
+        Where it is paid for, the tokens are added to `work`.
 
         Raises:
             EmbedderError: it is away, slow, or answered no embeddings.

@@ -10,7 +10,7 @@ from service.cache import canonical
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
 from service.cache.policy import DEFAULT
-from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags
+from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags, Work
 from service.cache.rewriting import Rewriting, is_wanted, own_words
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
 from service.model import DEFAULT_TTL_S, Generation, Record, Refused, Stored, StoreRequest, Tier
@@ -71,8 +71,12 @@ class Store:
             exact_only = None if query.vector is not None else self._embedder.unfit(query.text)
         return Accepted(request, query, exact_only)
 
-    async def answer(self, accepted: Sequence[Accepted], keys: TenantKeys) -> list[Stored | SemcachedError]:
+    async def answer(
+        self, accepted: Sequence[Accepted], keys: TenantKeys, work: Work | None = None
+    ) -> list[Stored | SemcachedError]:
         """One answer per accepted request, in order; the error of each that could not be stored.
+
+        What embedding took is put into `work`.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time; some may have been stored.
@@ -87,7 +91,7 @@ class Store:
         standalone = await self._standalone(accepted, keys, budget)
         outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
         entries: dict[int, NewEntry] = {}
-        for at, vector in enumerate(await self._vectors(accepted, standalone)):
+        for at, vector in enumerate(await self._vectors(accepted, standalone, work)):
             if isinstance(vector, EmbedderError):
                 outcomes[at] = vector
             elif vector is not None and vector.size != generation.dim:  # given before the index was known
@@ -131,7 +135,7 @@ class Store:
         return found
 
     async def _vectors(
-        self, accepted: Sequence[Accepted], standalone: Sequence[str | None]
+        self, accepted: Sequence[Accepted], standalone: Sequence[str | None], work: Work | None
     ) -> list[Vector | EmbedderError | None]:
         """Given, computed, or None for what the exact tier alone will serve."""
         vectors: list[Vector | EmbedderError | None] = [
@@ -145,7 +149,7 @@ class Store:
         if texts:
             try:
                 computed: Sequence[Vector | EmbedderError] = list(
-                    await self._embedder.embed(list(texts.values()))
+                    await self._embedder.embed(list(texts.values()), work)
                 )
             except EmbedderError as error:
                 computed = [error] * len(texts)

@@ -125,7 +125,7 @@ class Tools:
         if wait_s is None:
             found, lease = await self._look(call), False
         else:
-            found, lease = await self._leases.led(Wish(call.keys, call.names[0], wait_s, leads), look)
+            found, lease, _ = await self._leases.led(Wish(call.keys, call.names[0], wait_s, leads), look)
         if found.record is None:
             return self._missed(found, lease=lease)
         if found.stale and leads and await self._refreshes(call, found):

@@ -2,10 +2,11 @@
 
 import binascii
 from base64 import b64decode
+from typing import Annotated
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from service.providers.gate import ProviderError
@@ -23,7 +24,25 @@ class _Answer(Struct):
     data: list[_Item]
 
 
+class _Usage(Struct):
+    total_tokens: Annotated[int, Meta(ge=0, le=2**31)] = 0
+
+
+class _Paid(Struct):
+    usage: _Usage | None = None
+
+
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_paid = msgspec.json.Decoder(_Paid).decode
+
+
+def paid_tokens(body: bytes) -> int:
+    """How many tokens the API says it read; 0 where it doesn't say, or not in a way that makes sense."""
+    try:
+        usage = _decode_paid(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0
+    return 0 if usage is None else usage.total_tokens
 
 
 def vectors(body: bytes, count: int) -> NDArray[np.float32]:

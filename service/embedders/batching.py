@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.cache.ports import Work
 from service.errors import EmbedderError
 from service.telemetry import EMBED_BATCH, EMBED_FAILURES, EMBED_SECONDS, EMBEDDED
 
@@ -67,8 +68,9 @@ class BatchingEmbedder:
         """See `cache.ports.Embedder`."""
         return self._model.unfit(text)
 
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], work: Work | None = None) -> NDArray[np.float32]:
         """See `cache.ports.Embedder`."""
+        del work  # nobody is paid
         if not texts:
             return np.empty((0, self._model.dim), np.float32)
         if len(self._waiting) + len(texts) > MAX_WAITING:

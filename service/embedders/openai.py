@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit, omit
 
-from service.embedders.answers import vectors
+from service.cache.ports import Work
+from service.embedders.answers import paid_tokens, vectors
 from service.providers.calls import Calls
 from service.providers.gate import ProviderError
 from service.settings import Settings
@@ -42,7 +43,7 @@ class OpenAIEmbedder:
             return "too_long"
         return None if text.strip() else "unknown_characters"
 
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str], work: Work | None = None) -> NDArray[np.float32]:
         """See `cache.ports.Embedder`."""
         if not texts:
             return np.empty((0, self.dim or 0), np.float32)
@@ -50,7 +51,7 @@ class OpenAIEmbedder:
         deadline = asyncio.get_running_loop().time() + allowed_s
         try:
             async with asyncio.TaskGroup() as group:
-                chunks = [group.create_task(self._chunk(chunk, deadline)) for chunk in _chunks(texts)]
+                chunks = [group.create_task(self._chunk(chunk, deadline, work)) for chunk in _chunks(texts)]
         except* ProviderError as failed:
             error = _first(failed)
         else:
@@ -58,13 +59,17 @@ class OpenAIEmbedder:
         EMBED_FAILURES.labels(error.why).inc()
         raise error
 
-    async def _chunk(self, texts: Sequence[str], deadline: float) -> NDArray[np.float32]:
-        return await self._calls.made(lambda: self._called(texts, deadline), deadline)
+    async def _chunk(self, texts: Sequence[str], deadline: float, work: Work | None) -> NDArray[np.float32]:
+        return await self._calls.made(lambda: self._called(texts, deadline, work), deadline)
 
-    async def _called(self, texts: Sequence[str], deadline: float) -> NDArray[np.float32]:
+    async def _called(self, texts: Sequence[str], deadline: float, work: Work | None) -> NDArray[np.float32]:
         with EMBED_SECONDS.labels("openai").time():
             EMBEDDED.inc(len(texts))
-            rows = vectors(await self._answer(texts, deadline), len(texts))
+            body = await self._answer(texts, deadline)
+            if work is not None:
+                work.model = self.model
+                work.tokens += paid_tokens(body)
+            rows = vectors(body, len(texts))
             self.dim = self.dim or rows.shape[1]
             if rows.shape[1] != self.dim:
                 raise ProviderError(

@@ -83,6 +83,18 @@ class Keys:
         """A string that changes whenever one of them does."""
         return f"{self.prefix}:{{{partition}}}:policies:version"
 
+    def stats(self, partition: int, tenant: str, cell: str) -> str:
+        """A sorted set: what was counted, by field; `cell` is an agent_type's digest, or `others`."""
+        return f"{self.prefix}:{{{partition}}}:stats:{tenant}:{cell}"
+
+    def stats_names(self, partition: int, tenant: str) -> str:
+        """A hash: cell → since when it is counted, and its agent_type; sealed."""
+        return f"{self.prefix}:{{{partition}}}:stats:names:{tenant}"
+
+    def stats_staged(self, partition: int, name: str) -> str:
+        """A sorted set: what is about to be added to a cell."""
+        return f"{self.prefix}:{{{partition}}}:stats:staged:{name}"
+
     def rate(self, api_key: str) -> str:
         """When an API key's next request is due, by its id."""
         return f"{self.prefix}:{{rate:{api_key}}}"

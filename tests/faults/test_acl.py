@@ -40,7 +40,8 @@ ELSEWHERE = """
     MGET sc:a other | INCR other | HDEL other f | HINCRBY other f 1 | PEXPIRE other 1 | ZADD other 1 m
     ZREM other m | ZCARD other | ZRANGE other 0 0 | ZPOPMIN other | ZREMRANGEBYRANK other 0 0
     ZREMRANGEBYSCORE other 0 0 | FT.AGGREGATE other * | FT.CURSOR READ other 1
-    FT.SEARCH other * | FT.CREATE other PREFIX 1 sc: SCHEMA a TAG
+    ZUNIONSTORE sc:a 1 other | ZUNIONSTORE other 1 sc:a | HSETNX other f v | HGET other f
+    MEMORY USAGE other | FT.SEARCH other * | FT.CREATE other PREFIX 1 sc: SCHEMA a TAG
 """
 # What migrations and the doctor need, and the service doesn't.
 MIGRATIONS = """

@@ -90,7 +90,7 @@ async def test_what_the_services_user_may_not_ask_is_no_failure(
     found = await findings(parts.settings, as_service(redis_server.url))
     unasked = {name for name, finding in found.items() if finding.text == "not allowed to ask"}
     assert unasked == {"vector types", "persistence"}
-    assert "semcached-migrate" in found["persistence"].fix
+    assert "semcached-migrate" in found["vector types"].fix
     assert Level.FAIL not in [finding.level for finding in found.values()]
     assert found["timeout policy"].level is found["rights"].level is found["index"].level is Level.OK
 

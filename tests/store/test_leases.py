@@ -9,6 +9,7 @@ import pytest
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
+from service.cache.ports import Work
 from service.cache.tickets import issued, ticket
 from service.model import Hit, LookupRequest, Miss
 from service.settings import Settings
@@ -35,7 +36,8 @@ async def waiting(
     parts: Parts, keys: TenantKeys, wait_s: float, *, leads: bool = True, **fields: Any
 ) -> Hit | Miss:
     request = msgspec.convert({"agent_type": "a", "prompt": "who leads?", **fields}, LookupRequest)
-    return await parts.lookup.answer_waiting(request, keys, wait_s, leads=leads)
+    _, answer = await parts.lookup.answer_waiting(request, keys, wait_s, Work(), leads=leads)
+    return answer
 
 
 async def test_of_a_thousand_one_leads_and_the_others_are_served(
