@@ -13,6 +13,7 @@ from service.api.authentication import needs
 from service.api.problems import Problem, problem_of
 from service.api.services import Services
 from service.api.wire import MAX_DEPTH, Each, decoder, documented, encoded
+from service.cache.bypass import RULES
 from service.cache.digests import TenantKeys
 from service.cache.question import Question
 from service.cache.store import Accepted
@@ -168,7 +169,7 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
 
 async def _stored(
     services: Services, accepted: list[Accepted], keys: TenantKeys
-) -> list[Stored | SemcachedError]:
+) -> list[Stored | Refused | SemcachedError]:
     try:
         return await services.store.answer(accepted, keys)
     except StoreUnavailableError as error:
@@ -176,11 +177,15 @@ async def _stored(
 
 
 def _x_cache(answers: list[Any]) -> str:
-    """HIT where everything hit, BYPASS where the cache could not be asked."""
+    """HIT where everything hit, BYPASS where the cache could not, or may not, be asked."""
     if all(isinstance(answer, Hit) for answer in answers):
         return "HIT"
-    degraded = (isinstance(answer, Miss) and answer.reason is Reason.DEGRADED for answer in answers)
-    return "BYPASS" if any(degraded) else "MISS"
+    return "BYPASS" if any(isinstance(answer, Miss) and _bypassed(answer) for answer in answers) else "MISS"
+
+
+def _bypassed(miss: Miss) -> bool:
+    kept_away = miss.reason is Reason.POLICY and miss.rule in RULES
+    return kept_away or miss.reason is Reason.DEGRADED
 
 
 def _count(answer: Hit | Miss, tenant: str) -> None:

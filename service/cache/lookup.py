@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from service.cache import canonical
+from service.cache.bypass import allowed, passed_by
 from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
 from service.cache.policy import DEFAULT, cut_of, filled
@@ -75,7 +76,7 @@ class Lookup:
         threshold = own if request.threshold is None else request.threshold
         question = Question(
             query=query,
-            tiers=request.tiers or tuple(Tier),
+            tiers=allowed(request.tiers, policy),
             asked=Asked(query.identities, as_it_is(query, policy), threshold, policy),
             explain=request.explain,
             in_force=filled(policy, own, self._verifier) if request.explain else None,
@@ -83,6 +84,10 @@ class Lookup:
         )
         if found is None:
             question.close()
+        elif not question.tiers:
+            question.pass_by("tiers")
+        elif (rule := passed_by(query, request, policy)) is not None:
+            question.pass_by(rule)
         return question
 
     def policy(self, keys: TenantKeys, agent_type: str) -> Policy:
@@ -117,7 +122,7 @@ class Lookup:
             await self._exact(questions, run)
             await self._semantic([q for q in questions if q.served is None], run)
         except StoreUnavailableError:
-            for question in questions:
+            for question in (one for one in questions if one.tiers):
                 question.reason, question.rule = Reason.DEGRADED, None
         generation, now, latency_ms = self._responses.generation, self._clock(), _ms_since(begun)
         return [question.answer(generation, now, run.stages_ms, latency_ms) for question in questions]

@@ -117,6 +117,8 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
     needed: list[Command] = [
         ("GET", name),
         ("SET", name, "", "PX", 1),
+        ("INCR", name),
+        ("EXPIRE", name, 1, "NX"),
         ("EXISTS", name),
         ("PTTL", name),
         ("HGETALL", name),

@@ -28,6 +28,9 @@ NO_END_MS = 2**53
 TAGS = ("tenant", "agent_type", "scope", "history")
 """The tags that searches filter by."""
 RELOAD_S = 1.0
+COUNTED_S = 86_400
+COUNTING = 4
+"""Commands that count one attempt."""
 # RediSearch's own limit per query, within ours per request: a late answer would be thrown away.
 SEARCH_TIMEOUT_MS = 200
 
@@ -79,6 +82,20 @@ class RedisResponses:
         return [
             unseal(_value(reply), entry_id, keys) for entry_id, reply in zip(entry_ids, replies, strict=True)
         ]
+
+    async def attempted(
+        self, keys: TenantKeys, entry_ids: Sequence[str], counted: Sequence[str], budget: Budget
+    ) -> tuple[list[Record | None], list[int]]:
+        """See `cache.ports.Responses`. What can't be counted, because something else lies there, is 0."""
+        if not counted:
+            return await self.records(keys, entry_ids, budget), []
+        partition = self.partition(keys)
+        commands: list[Command] = [("GET", self._keys.record(partition, one)) for one in entry_ids]
+        for one in counted:
+            commands += _counting(self._keys.asked(partition, one))
+        replies = iter(await self._redis.run(commands, budget))
+        records = [unseal(_value(next(replies)), entry_id, keys) for entry_id in entry_ids]
+        return records, [_count(list(islice(replies, COUNTING))) for _ in counted]
 
     async def nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
@@ -188,6 +205,24 @@ class RedisResponses:
         if self._layout is None:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         return partition_of(keys.tenant, self._layout.partitions)
+
+
+def _counting(key: str) -> list[Command]:
+    """One more, in a transaction, so that no number stays without an end."""
+    return [("MULTI",), ("INCR", key), ("EXPIRE", key, COUNTED_S, "NX"), ("EXEC",)]
+
+
+def _count(replies: list[Any]) -> int:
+    """What the transaction of `_counting` says.
+
+    Raises:
+        StoreUnavailableError: it was refused.
+    """
+    refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
+    if refused is not None:
+        raise refusal(refused)
+    count = replies[-1][0]
+    return count if isinstance(count, int) else 0
 
 
 def _search_command(index: str, search: Search) -> Command:
