@@ -23,29 +23,38 @@ _MADE = (
     r"|riddles?|stor(?:y|ies)|tales?|fables?|novels?|fan ?fictions?|fictional|screenplays?|dialogues?"
     r"|monologues?"
     r"|scenes?|conversations?|essays?|blog posts?|speech(?:es)?|toasts?|tweets?|captions?|slogans?|taglines?"
+    r"|quotes?|plots?|eulog(?:y|ies)|obituar(?:y|ies)|(?:linkedin|facebook|instagram|social media) posts?"
+    r"|(?:product|ad|sales|marketing|web) copy|crosswords?|(?:fantasy|fictional) \w+|prayers?|parod(?:y"
+    r"|ies)|memes?"
     r"|mottos?|pick-?up lines?|opening lines?|catchy|funny|fun facts?|compliments?|nicknames?|holidays?"
     r"|(?:birthday|wedding|love|christmas) (?:messages?|wish(?:es)?|letters?|cards?))"
 )
 _CREATIVE = (
     (
-        rf"(?:write|compose|pen|craft|draft|invent|make up|create|generate|improvise|tell|sing|give|imagine)"
-        rf"(?: me| us)?(?: \S+){{0,5}}? {_MADE}\b"
+        r"(?:write|compose|pen|craft|draft|invent|make up|make|create|design|generate|improvise|tell"
+        r"|sing|give"
+        rf"|imagine|pitch|do|spin|dream up)(?: me| us)?(?: (?!about\b|how\b|what\b"
+        rf"|top\b)\S+){{0,5}}? {_MADE}\b"
     ),
     (
-        r"(?:come up with|think of|brainstorm|suggest)(?: \S+){0,4}?"
+        r"(?:come up with|think of|brainstorm|suggest|propose)(?: \S+){0,4}?"
         r" (?:ideas?|names?|titles?|slogans?|taglines?|stor(?:y|ies)|themes?|concepts?)\b"
     ),
     r"(?:give|generate|create|list)(?: me| us)?(?: \S+){0,3}? (?:ideas|names|titles)\b",
     (
-        r"(?:give|generate|pick|choose|draw)(?: me| us)? (?:a|an|some"
-        r"|\d+)?(?: \w+)? ?random(?:ly)? (?!forests?|walks?|var)"
+        r"what (?:would|could) be a (?:good|great|nice|funny|cool|cute)?\s?(?:name"
+        r"|title) for (?!a (?:variable|function|class))"
     ),
-    r"(?:flip a coin|toss a coin|roll (?:a|the|two|\d+) (?:die|dice)|surprise me|make me laugh|be creative)",
     (
-        r"(?:tell me something (?:funny|interesting|nice)|continue (?:this|the|my) story|(?:another"
-        r"|one more) (?:joke|poem|story))"
+        r"(?:give|generate|pick|choose|draw)(?: me| us)? (?:an? |some "
+        r"|\d+ )?(?:\w+ )?random(?:ly)? (?!forest|walk|var)"
     ),
-    r"(?:i need|i want|i'd like)(?: \S+){0,3}? (?:poem|song|story|joke|speech|toast|slogan|haiku)s?\b",
+    r"(?:pick|choose|think of) (?:a|any) (?:number|card|colou?r|letter|word)\b",
+    r"(?:flip a coin|toss a coin|roll (?:a|the|two|\d+) (?:die|dice)|surprise me|make me laugh|be creative)",
+    r"tell me something (?:funny|interesting|nice)|continue (?:this|the|my) story",
+    r"(?:give me |tell me )?(?:another|one more) (?:joke|poem|story|one)\b",
+    rf"(?:i need|i want|i'd like|i'd love|i would like|i would love)(?: \S+){{0,3}}? {_MADE}\b",
+    r"(?:write|rewrite|retell|say|describe)\b.{0,80}\b(?:in the style of|(?:like|as) a \w+ would)\b",
 )
 
 _PERIOD = (
@@ -79,8 +88,28 @@ _ALWAYS_NEW = (
     rf"\b(?:this|next|last|past) {_PERIOD}\b",
     r"\b(?:last|past|next|coming) (?:\d+ |few |couple of )?(?:minutes|hours|days|weeks|months|night|24h)\b",
     r"\blast night\b",
-    r"\bmost recent(?:ly)?\b|\b(?:newest|latest)\b(?! (?:date|time|point|possible|by)\b)(?<!at the latest)",
+    (
+        r"\bmost recent(?:ly)?\b|\b(?:newest|latest)\b(?! (?:dates?|times?|point|possible"
+        r"|by)\b)(?<!at the latest)"
+    ),
     r"\b(?:currently|presently)\b",
+    r"\b(?:trading at|in stock|sold out|going to (?:rain|snow)|on sale (?:now|today))\b",
+    (
+        r"\b(?:is|are|which) [^.?!]{2,40} (?:delayed|cancelled|having (?:problems|issues|an outage"
+        r"|trouble))[?.! ]*$"
+    ),
+    (
+        r"\b(?:any|the) (?:open|active|ongoing) (?:incidents?|outages?|issues?|tickets?|alerts?)\b"
+        r"|\bbuild status\b"
+    ),
+    (
+        r"\b(?:is|are|how(?:'s| is)) (?:the |there )?(?:\w+ )?traffic\b|\b\w{3}/\w{3} (?:rate|price)\b"
+        r"|\bis current\b[?.! ]*$"
+    ),
+    (
+        r"\b(?:this|the|next) coming (?:\w+day|week|month|year)\b|\b(?:the )?(?:top|number one) (?:songs?"
+        r"|movies?|charts?|hits?)\b"
+    ),
     (
         r"\b(?:the|your|our|their|its|'s|name of|is|are) current (?!director|working|user|page|element"
         r"|item|row|line|"
@@ -156,7 +185,8 @@ _ALWAYS_NEW = (
 )
 _MOVING = (
     (
-        rf"\b(?:who|what|which \w+)(?:'s| is| are) (?:the )?(?:\w+ ){{0,2}}?{_OFFICE}\b(?! (?:in|who|that"
+        rf"(?<!my )(?!.*\bmy\b)\b(?:who|what|which \w+)(?:'s| is"
+        rf"| are) (?:the )?(?:\w+ ){{0,2}}?{_OFFICE}\b(?! (?:in|who|that"
         rf"|called)\b)(?: of| for|'s|[?.! ]*$| in )"
     ),
     (
@@ -167,7 +197,10 @@ _MOVING = (
         rf"\bwho (?:has|have|holds?|had|leads?|is)\b[^.?!]{{0,60}}\b{_MOST}\b|\bwho holds the\b"
         rf"|\bholder of the\b"
     ),
-    rf"\b(?:which|what) (?:\w+ ){{1,3}}(?:has|have|had) (?:\w+ ){{0,4}}?(?:the )?{_MOST}\b",
+    (
+        rf"\b(?:which|what) (?!element|animal|mammal|planet|metal|species|organ"
+        rf"|letter)(?:\w+ ){{1,3}}(?:has|have|had) (?:\w+ ){{0,4}}?(?:the )?{_MOST}\b"
+    ),
     (
         r"\b(?:the )?records? (?:for|of) (?:the )?(?:most|fastest|highest|longest|largest|lowest)\b"
         r"|\bworld record\b"
@@ -232,19 +265,41 @@ _THING = (
     r"|weight|progress)\b"
 )
 _HOW_TO = (
-    r"(?!how much (?:do|did) i (?:owe|spend|pay|earn)\b)(?:how long (?:does|will|do) it\b|"
-    r"(?:how|where|what|when|which|why)(?: \w+)? (?:do|can|should|could|would|must|to)\b)"
-    r"|how to\b|can (?:i|you|we) (?!tell|show|check|find|give|list|cancel|track|book|look)"
-    r"|what (?:if|happens|should)\b|is it (?:possible|safe|ok|legal|normal)\b|should i\b|may i\b"
+    r"(?!how much (?:do|did) i (?:owe|spend|pay|earn)\b|when (?:do|will) i (?:get|receive) (?:paid|my)\b)"
+    r"(?:how long (?:does|will|do) it\b|how to\b|what (?:if|happens|should)\b|should i\b|may i\b"
+    r"|(?:how|where|what|when|which|why|who)(?: \w+)? (?:do|can|should|could|would|must|to)\b"
+    r"|can (?:i|you|we) (?!tell|show|check|find|give|list|cancel|track|book|look)"
+    r"|is it (?:possible|safe|ok|legal|normal)\b)"
 )
+_IF = r"(?![^.?!]*\b(?:if|in case) (?:i|my|it|the)\b)"
 _PERSONAL = (
     (
         rf"(?:what|where|when|which|who|how|how (?:much|many|old|long|far))(?:'s| is| are| was| were"
         rf"| did| does| will| has)"
-        rf"[^.?!]{{0,40}}?\bmy {_THING}"
+        rf"(?: (?!included\b|if\b)[^\s.?!]+){{0,6}}? my {_THING}{_IF}"
     ),
     rf"(?:what|which) (?:\w+ )?(?:is|are|was|were) my {_THING}",
-    r"(?:what|how) (?:is|are|was|does|did) (?:in |on )?my (?:calendar|cart|inbox|portfolio)",
+    (
+        r"(?:what|where|when|who|which \w+|how)(?:'s| is| are| was| were| does| did| will)"
+        rf" (?:in |on |at |for |the \w+ (?:of|on|in|for|to) )?my \w+{_IF}"
+    ),
+    rf"is there (?:anything|something|a \w+) (?:on|in) my {_THING}",
+    r"how (?:much|many) of my \w+",
+    (
+        r"(?:show|list|cancel|move|reschedule|resend|turn (?:off|on)|set|remove|add|put|play|log|track"
+        r"|renew|pause)\b"
+        r"(?: \S+){0,5}? my \w+"
+    ),
+    r"(?:which|what) (?:\w+ ){1,2}am i (?:\w+ing|in|on|at)\b|(?:what|where) am i \w+ing\b",
+    r"do i (?:still )?owe\b|when (?:do|will) i (?:get|receive) (?:paid|my \w+)",
+    (
+        r"(?:show|tell|give|list)(?: me)? (?:what|everything|all|the \w+) (?:that )?i (?:have|'ve|bought"
+        r"|ordered|paid|spent|did)\b"
+    ),
+    (
+        r"(?:what|when)(?:'s| is| was) the (?:status|total|date|amount) of (?:order|ticket|invoice|case"
+        r"|claim|booking) #?\d"
+    ),
     rf"(?:is|are|was|were|has|have|did|does|will|why (?:is|are|was|were|has|did)) my {_THING}",
     (
         rf"(?:show|list|check|get|find|display|pull up|look up|open|read|fetch|tell|give|send|print"
@@ -262,6 +317,7 @@ _PERSONAL = (
     ),
     (
         r"(?:how much|how many|how far|what|which|why|when|where)\b(?: \w+){0,3}? (?:did|have|was|were"
+        r"|haven't|didn't"
         r"|had) (?:i|we)\b(?! (?:need|have) to)"
     ),
     r"how (?:much|many)\b[^.?!]{0,40} (?:do|have) i (?:have|got|earned|used|left)\b",
