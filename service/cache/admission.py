@@ -87,7 +87,7 @@ def refusal_of(answer: object, request: StoreRequest, rules: Admission) -> str |
     why = _out_of_bounds(text, rules)
     if why is not None or not rules.refusals:
         return why
-    if is_error(answer) or is_error(text):
+    if is_error(answer) or (text is not answer and is_error(text)):
         return "error"
     return "refusal" if _declined(answer) or is_refusal(text) else None
 

@@ -13,8 +13,8 @@ DEFAULT = Policy()
 """Where none was set."""
 
 
-LARGEST = 4000
-"""Instructions of all patterns of a policy: what reading a text may cost."""
+LARGEST = 1500
+"""Instructions of all patterns of a policy: what reading a text may cost (`patterns.LARGEST`)."""
 
 
 def check(policy: Policy) -> Policy:

@@ -132,7 +132,7 @@ async def test_it_is_in_force_with_the_next_lookup(client: Http, monkeypatch: py
         ({"bypass": [{"pattern": "(?=a)"}]}, "bypass[0].pattern"),
         ({"bypass": [{"pattern": "(.{500}){500}"}]}, "bypass[0].pattern"),
         ({"bypass": [{"pattern": "\\p{L}{9}"}, {"pattern": "a{1000}b{900}"}]}, "bypass[0].pattern"),
-        ({"bypass": [{"pattern": f"{one}{{999}}x{{900}}"} for one in "abc"]}, "bypass[2].pattern"),
+        ({"bypass": [{"pattern": f"{one}{{600}}"} for one in "abc"]}, "bypass[2].pattern"),
         ({"admission": {"min_chars": 0}}, "admission.min_chars"),
         ({"admission": {"forbid": [""]}}, "admission.forbid[0]"),
         ({"admission": {"forbids": []}}, "admission.forbids"),

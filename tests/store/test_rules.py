@@ -159,6 +159,8 @@ async def stored(
         assert wanted is None or (same and before is not None and before.expires_at is None)
     else:
         assert limit is None or record.expires_at <= limit
+        if same and before is not None and before.expires_at is not None:  # never shorter
+            assert record.expires_at >= min(before.expires_at, limit or before.expires_at)
         if not same and wanted is not None:
             assert record.expires_at <= world.now + wanted * 1000
             if ttl_s is not ... and limit is None:

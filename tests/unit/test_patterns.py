@@ -15,6 +15,7 @@ from service.errors import InvalidInputError
         ("^price$", "the price", False),
         (r"\bpreis\b", "Was ist der preis?", True),
         (r"\p{Greek}+", "τι είναι", True),
+        (r"(?i)\p{L}+", "τι είναι", True),
         ("é", "caf\u00e9", True),
         ("a\0b", "a\0b", True),
         ("x$", "y" * LONGEST_TEXT + "x", False),
