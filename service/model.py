@@ -75,6 +75,43 @@ class Head(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         return 1 / (1 + math.exp(-max(-700.0, min(700.0, total))))
 
 
+Kind = Literal["creative", "time_sensitive", "personal"]
+"""Kinds of questions that a policy can keep away from the cache; docs/policies.md has their rules."""
+
+PatternText = Annotated[
+    str,
+    Meta(min_length=1, max_length=512, description="RE2, found anywhere in the last user message's text."),
+]
+Text = Annotated[str, Meta(min_length=1, max_length=512)]
+Seconds = Annotated[float, Meta(ge=1, le=MAX_TTL_S)]
+
+
+class TtlRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long answers to some questions live."""
+
+    pattern: PatternText
+    ttl_s: Annotated[Seconds | None, Meta(description="Seconds; null: no end.")]
+
+
+class OwnPattern(Struct, frozen=True, forbid_unknown_fields=True):
+    """Questions that a tenant names itself."""
+
+    pattern: PatternText
+
+
+class Admission(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Which answers are stored. Truncated ones never are."""
+
+    min_chars: Annotated[int, Meta(ge=1, le=2**20, description="Least length of the answer's text.")] = 1
+    forbid: Annotated[
+        list[Text], Meta(max_length=64, description="Texts, in any case, none of which may be in it.")
+    ] = []
+    require: Annotated[
+        list[Text], Meta(max_length=64, description="Texts, in any case, all of which must be in it.")
+    ] = []
+    refusals: Annotated[bool, Meta(description="Whether refusals and errors are kept out.")] = True
+
+
 class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """How the questions of an agent_type are answered."""
 
@@ -102,6 +139,31 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     history: Annotated[
         History, Meta(description="When an answer given in another conversation may be served.")
     ] = History.EXACT
+    ttl_s: Annotated[
+        Seconds | None, Meta(description="How long answers live, less up to 5 %; null: no end.")
+    ] = DEFAULT_TTL_S
+    ttl_rules: Annotated[
+        list[TtlRule],
+        Meta(max_length=32, description="Other times for some questions; the first that matches."),
+    ] = []
+    max_age_s: Annotated[
+        Seconds | None,
+        Meta(description="No answer is served longer after it was first stored, whatever else is said."),
+    ] = None
+    tiers: Annotated[
+        tuple[Tier, ...], Meta(min_length=1, max_length=2, description="What a request may use at most.")
+    ] = tuple(Tier)
+    max_temperature: Annotated[
+        Amount | None, Meta(description="Requests above it are neither answered nor stored.")
+    ] = None
+    bypass: Annotated[
+        list[Kind | OwnPattern],
+        Meta(max_length=32, description="Questions that are neither answered nor stored."),
+    ] = []
+    admission: Annotated[Admission, Meta(description="Which answers are stored.")] = Admission()
+    admit_after: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Stored from this attempt on, counted within a day.")
+    ] = 1
 
     def guarded(self, name: GuardName) -> bool:
         """Whether a guard is on."""
@@ -318,7 +380,9 @@ class Stored(Struct, frozen=True, kw_only=True):
     expires_in_s: Annotated[float | None, Meta(description="Seconds to live; null: no end.")]
     exact_only: Annotated[
         str | UnsetType,
-        Meta(description="Why not by the semantic tier: too_long, unknown_characters, not_plain_text."),
+        Meta(
+            description="Why not by the semantic tier: too_long, unknown_characters, not_plain_text, policy."
+        ),
     ] = UNSET
 
 
@@ -373,6 +437,7 @@ class Record(Struct, frozen=True, array_like=True, kw_only=True):
     stored_at: int
     expires_at: int | None
     standalone: str | None = None  # the question in words that need no history, where there is one
+    first_stored_at: int | None = None  # when this answer came first; None: at stored_at
 
 
 class Candidate(Struct, frozen=True):

@@ -19,7 +19,7 @@ from service.cache.digests import TenantKeys
 from service.cache.ports import Budget
 from service.cache.store import Accepted
 from service.errors import SemcachedError, SettingsError
-from service.model import Record, Refused, StoreRequest
+from service.model import Record, Refused, Stored, StoreRequest
 from service.wiring import Parts
 
 BATCH = 64
@@ -74,11 +74,11 @@ async def warm(parts: Parts, keys: TenantKeys, path: Path, summary: Summary, *, 
             new = {number: one for number, one in accepted.items() if number not in there}
             outcomes = await parts.store.answer(list(new.values()), keys)
             summary.refused += [
-                Refusal(number, str(outcome))
+                Refusal(number, _told(outcome))
                 for number, outcome in zip(new, outcomes, strict=True)
-                if isinstance(outcome, SemcachedError)
+                if not isinstance(outcome, Stored)
             ]
-            summary.stored += sum(not isinstance(outcome, SemcachedError) for outcome in outcomes)
+            summary.stored += sum(isinstance(outcome, Stored) for outcome in outcomes)
             bar.update(len(batch))
 
 
@@ -88,7 +88,11 @@ def _accepted(parts: Parts, keys: TenantKeys, line: bytes) -> Accepted | str:
         one = parts.store.accept(_request(line), keys)
     except SemcachedError as error:
         return str(error)
-    return f"the policy refuses it: {one.reason}" if isinstance(one, Refused) else one
+    return _told(one) if isinstance(one, Refused) else one
+
+
+def _told(why: Refused | SemcachedError) -> str:
+    return f"the policy refuses it: {why.reason}" if isinstance(why, Refused) else str(why)
 
 
 def _id(one: Accepted) -> str:

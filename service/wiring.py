@@ -1,7 +1,6 @@
 """Where the parts meet: settings in, working parts out. For `app` and `cli` only."""
 
 import os
-import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -184,7 +183,6 @@ async def opened(
                     leases=turns,
                     clock=now_ms,
                     redis_s=redis_s,
-                    jitter=jitter,
                 ),
                 store=Store(
                     responses,
@@ -247,11 +245,6 @@ async def _rewriter(settings: Settings) -> AsyncIterator[Rewriter | None]:
             yield one
     else:
         yield None
-
-
-def jitter() -> float:
-    """What a policy's TTL is multiplied by, so that what was stored together doesn't end together."""
-    return random.uniform(0.95, 1)  # noqa: S311 - no secret
 
 
 def ledger_of(

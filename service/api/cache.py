@@ -13,6 +13,7 @@ from service.api.authentication import needs
 from service.api.problems import Problem, problem_of
 from service.api.services import Services
 from service.api.wire import MAX_DEPTH, Each, decoder, documented, encoded
+from service.cache.bypass import RULES
 from service.cache.digests import TenantKeys
 from service.cache.ports import Work
 from service.cache.question import Question
@@ -140,9 +141,10 @@ async def store(request: HttpRequest, services: NamedDependency[Services]) -> Re
     answer: Stored | Refused | SemcachedError
     if isinstance(accepted, Refused):
         answer = accepted
-        await _give_up(services, given, keys)
     else:
         (answer,) = await _stored(services, [accepted], keys, work)
+    if isinstance(answer, Refused):
+        await _give_up(services, given, keys)
     _count_store(answer, services.label(request.user.tenant))
     services.accounting.stored(keys, given.agent_type, answer)
     services.accounting.spent(keys, given.agent_type, work)
@@ -184,6 +186,8 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
     for at, result in zip(accepted, await _stored(services, kept, keys, work), strict=True):
         _count_store(result, label)
         services.accounting.stored(keys, accepted[at].request.agent_type, result)
+        if isinstance(result, Refused):
+            await _give_up(services, accepted[at].request, keys)
         answers[at] = Failed(problem_of(result)) if isinstance(result, SemcachedError) else result
     if kept:
         services.accounting.spent(keys, kept[0].request.agent_type, work)
@@ -192,7 +196,7 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
 
 async def _stored(
     services: Services, accepted: list[Accepted], keys: TenantKeys, work: Work
-) -> list[Stored | SemcachedError]:
+) -> list[Stored | Refused | SemcachedError]:
     try:
         return await services.store.answer(accepted, keys, work)
     except StoreUnavailableError as error:
@@ -207,11 +211,15 @@ async def _give_up(services: Services, given: StoreRequest, keys: TenantKeys) ->
 
 
 def _x_cache(answers: list[Any]) -> str:
-    """HIT where everything hit, BYPASS where the cache could not be asked."""
+    """HIT where everything hit, BYPASS where the cache could not, or may not, be asked."""
     if all(isinstance(answer, Hit) for answer in answers):
         return "HIT"
-    degraded = (isinstance(answer, Miss) and answer.reason is Reason.DEGRADED for answer in answers)
-    return "BYPASS" if any(degraded) else "MISS"
+    return "BYPASS" if any(isinstance(answer, Miss) and _bypassed(answer) for answer in answers) else "MISS"
+
+
+def _bypassed(miss: Miss) -> bool:
+    kept_away = miss.reason is Reason.POLICY and miss.rule in RULES
+    return kept_away or miss.reason is Reason.DEGRADED
 
 
 def _count(answer: Hit | Miss, tenant: str) -> None:

@@ -14,8 +14,9 @@ from service.api.cache import MAX_BODY, HttpRequest
 from service.api.services import Services
 from service.api.wire import decoder, documented, encoded, parameters
 from service.cache.canonical import check_identifier
+from service.cache.policy import check
 from service.errors import InvalidInputError
-from service.model import IDENTIFIER_BYTES, GuardName, History, Policy
+from service.model import IDENTIFIER_BYTES, GuardName, History, Kind, Policy, Tier
 
 AGENT_TYPE = Parameter(
     "agent_type",
@@ -26,7 +27,12 @@ AGENT_TYPE = Parameter(
 )
 EXAMPLE = {"threshold": 0.97, "guards": {"question": False}}
 
-KNOWN: Mapping[str, Sequence[str]] = {"guards": get_args(GuardName), "history": list(History)}
+KNOWN: Mapping[str, Sequence[str]] = {
+    "guards": get_args(GuardName),
+    "history": list(History),
+    "tiers": list(Tier),
+    "bypass": (*get_args(Kind), '{"pattern": "…"}'),
+}
 """The names that a field takes."""
 
 _policy = decoder(Policy)
@@ -64,11 +70,12 @@ async def put_policy(request: HttpRequest, services: NamedDependency[Services]) 
 
 def _checked(body: bytes) -> None:
     try:
-        _policy(body)
+        check(_policy(body))
     except InvalidInputError as error:
-        if error.field not in KNOWN:
+        known = KNOWN.get(error.field.split("[")[0])
+        if known is None or error.field.endswith(".pattern"):
             raise
-        told = f"{error.message}; known are {', '.join(KNOWN[error.field])}"
+        told = f"{error.message}; known are {', '.join(known)}"
         raise InvalidInputError(error.field, told) from None
 
 

@@ -132,6 +132,17 @@ def said(messages: list[Message]) -> list[str | None]:
     return [_plain_text(one) for one in earlier if one.role in {"user", "system", "developer"}]
 
 
+def asked(query: Query) -> str:
+    """The last user message's text, as far as there is any."""
+    if query.text is not None or query.messages is None:
+        return query.text or ""
+    content = query.messages[_last_question(query.messages)].content
+    if isinstance(content, str) or content is None:
+        return content or ""
+    texts = (block.get("text") for block in content)
+    return "\n".join(one for one in texts if isinstance(one, str))
+
+
 def _plain_text(message: Message) -> str | None:
     """The text, if that is all there is to the message."""
     content = _unwrapped(message.content)

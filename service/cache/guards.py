@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, get_args
 
 from service.cache.canonical import Identity
+from service.cache.lifetime import is_over
 from service.cache.wording import asking, dates, entities, negation, numbers, opposites, scope, units
 from service.cache.wording.words import Wording, wording
 from service.model import Candidate, GuardName, Policy, Record
@@ -48,7 +49,7 @@ def rejection(candidate: Candidate, record: Record | None, asked: Asked, now: in
     identity = next((one for one in asked.identities if one.scope == record.scope), None)
     if identity is None:
         return "scope"
-    if record.expires_at is not None and record.expires_at <= now:
+    if is_over(record, asked.policy, now):
         return "expired"
     if record.history != identity.history and (asked.standalone is None or standalone(record) is None):
         return "history"

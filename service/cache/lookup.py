@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from service.cache import canonical
+from service.cache.bypass import allowed, passed_by
 from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
 from service.cache.leases import Leases, Wish, life_s
@@ -88,7 +89,7 @@ class Lookup:
         threshold = own if request.threshold is None else request.threshold
         question = Question(
             query=query,
-            tiers=request.tiers or tuple(Tier),
+            tiers=allowed(request.tiers, policy),
             asked=Asked(query.identities, as_it_is(query, policy), threshold, policy),
             explain=request.explain,
             in_force=filled(policy, own, self._verifier) if request.explain else None,
@@ -96,6 +97,10 @@ class Lookup:
         )
         if found is None:
             question.close()
+        elif not question.tiers:
+            question.pass_by("tiers")
+        elif (rule := passed_by(query, request, policy)) is not None:
+            question.pass_by(rule)
         return question
 
     def name(self, request: QueryFields, keys: TenantKeys) -> str:
@@ -202,22 +207,25 @@ class Lookup:
             await self._exact(questions, run)
             await self._semantic([q for q in questions if q.served is None], run)
         except StoreUnavailableError:
-            for question in questions:
+            for question in (one for one in questions if one.tiers):
                 question.reason, question.rule = Reason.DEGRADED, None
         return run.stages_ms
 
     async def _exact(self, questions: Sequence[Question], run: Run) -> None:
         begun = perf_counter()
+        asked = [question for question in questions if question.tiers]
+        if not asked:
+            return
         wanted = [
             (question, identity)
-            for question in questions
+            for question in asked
             if Tier.EXACT in question.tiers
             for identity in question.query.identities
         ]
         ids = [identity.entry_id for _, identity in wanted]
         records, _, number = await self._responses.first(run.keys, ids, [], run.budget)
         now = self._clock()
-        for question in questions:
+        for question in asked:
             question.number = number
         for (question, identity), record in zip(wanted, records, strict=True):
             question.judge_exact(identity.entry_id, record, now)

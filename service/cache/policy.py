@@ -4,11 +4,37 @@ from typing import get_args
 
 import msgspec
 
+from service.cache.patterns import compiled
 from service.cache.ports import Verifier
-from service.model import GuardName, Policy
+from service.errors import InvalidInputError
+from service.model import GuardName, OwnPattern, Policy
 
 DEFAULT = Policy()
 """Where none was set."""
+
+
+LARGEST = 1500
+"""Instructions of all patterns of a policy: what reading a text may cost (`patterns.LARGEST`)."""
+
+
+def check(policy: Policy) -> Policy:
+    """The policy, if its patterns may be used.
+
+    Raises:
+        InvalidInputError: names the field, as in `ttl_rules[0].pattern`.
+    """
+    patterns = [(f"ttl_rules[{at}].pattern", rule.pattern) for at, rule in enumerate(policy.ttl_rules)]
+    patterns += [
+        (f"bypass[{at}].pattern", one.pattern)
+        for at, one in enumerate(policy.bypass)
+        if isinstance(one, OwnPattern)
+    ]
+    size = 0
+    for field, pattern in patterns:
+        size += compiled(field, pattern).size
+        if size > LARGEST:
+            raise InvalidInputError(field, "makes the policy's patterns too large together")
+    return policy
 
 
 def cut_of(policy: Policy, verifier: Verifier) -> float:

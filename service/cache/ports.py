@@ -108,6 +108,15 @@ class Responses(Protocol):
             StoreUnavailableError: Redis did not answer in time.
         """
 
+    async def attempted(
+        self, keys: TenantKeys, entry_ids: Sequence[str], counted: Sequence[str], budget: Budget
+    ) -> tuple[list[Record | None], list[int]]:
+        """Records as `records` gives them, and how often each of `counted` came here within a day.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time, or has no room to count.
+        """
+
     async def nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
     ) -> list[list[Candidate]]:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from service.cache import guards
 from service.cache.canonical import Query, Vector
 from service.cache.guards import GUARDS, NOT_THERE, Asked, rejection, verdicts
+from service.cache.lifetime import end_of
 from service.cache.tickets import issued
 from service.model import (
     Candidate,
@@ -72,6 +73,10 @@ class Question:
         if Tier.SEMANTIC in self.tiers:
             self.tiers = [tier for tier in self.tiers if tier is not Tier.SEMANTIC]
             self.reason, self.rule = Reason.POLICY, "unreadable"
+
+    def pass_by(self, rule: str) -> None:
+        """Ask no tier: the policy keeps the question away from the cache."""
+        self.tiers, self.reason, self.rule = (), Reason.POLICY, rule
 
     @property
     def text(self) -> str | None:
@@ -188,6 +193,7 @@ class Question:
                 decision=shown,
             )
         tier, candidate, record = self.served
+        end = end_of(record, self.asked.policy)
         return Hit(
             lookup_id=lookup_id,
             tier=tier,
@@ -196,7 +202,7 @@ class Question:
             similarity=candidate.similarity,
             threshold=self.asked.threshold,
             age_s=max(0, now - record.stored_at) / 1000,
-            expires_in_s=None if record.expires_at is None else max(0, record.expires_at - now) / 1000,
+            expires_in_s=None if end is None else max(0, end - now) / 1000,
             sources=record.sources,
             attributes=record.attributes,
             metadata=msgspec.Raw(record.metadata),

@@ -1,5 +1,6 @@
 """A store: who the entry is, how long it lives, what it is found by."""
 
+import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,16 +8,20 @@ import msgspec
 from msgspec import UNSET
 
 from service.cache import canonical
+from service.cache.admission import refusal_of
+from service.cache.bypass import passed_by
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
-from service.cache.policy import DEFAULT
+from service.cache.lifetime import Jitter, is_over, lived, ttl_of
 from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags, Work
 from service.cache.rewriting import Rewriting, is_wanted, own_words
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
-from service.model import DEFAULT_TTL_S, Generation, Record, Refused, Stored, StoreRequest, Tier
+from service.model import Generation, Policy, Record, Refused, Stored, StoreRequest, Tier
 
 ITEM_S = 0.008
 """What each further item of a batch adds to the time for Redis: inserting into a graph is slow."""
+
+EARLY = Refused(stored=False, reason="admit_after")
 
 _json = msgspec.json.Encoder().encode
 
@@ -27,6 +32,7 @@ class Accepted(NamedTuple):
     request: StoreRequest
     query: Query
     exact_only: str | None
+    policy: Policy
 
 
 class Store:
@@ -41,6 +47,7 @@ class Store:
         rewriting: Rewriting,
         clock: Clock,
         redis_s: float,
+        jitter: Jitter = random.random,
     ) -> None:
         self._responses = responses
         self._embedder = embedder
@@ -48,6 +55,7 @@ class Store:
         self._rewriting = rewriting
         self._clock = clock
         self._redis_s = redis_s
+        self._jitter = jitter
 
     def accept(self, request: StoreRequest, keys: TenantKeys) -> Accepted | Refused:
         """Check a request and ask the policy.
@@ -61,19 +69,27 @@ class Store:
                 canonical.check_identifier(field, value)
         generation = self._responses.generation
         query = canonical.query(request, keys, None if generation is None else generation.dim)
-        if answer is None or (isinstance(answer, str) and not answer.strip()):
-            return Refused(stored=False, reason="min_chars")
+        policy = self._policies.of(keys, request.agent_type)
+        if policy is None:  # nobody knows what may be stored
+            return Refused(stored=False, reason="unreadable")
+        rule = passed_by(query, request, policy) or refusal_of(answer, request, policy.admission)
+        if rule is not None:
+            return Refused(stored=False, reason=rule)
         if query.text is None:  # also with a vector: it can't speak for an image
             exact_only: str | None = "not_plain_text"
         elif len(query.text) > canonical.LONGEST_TEXT:
             exact_only = "too_long"
+        elif Tier.SEMANTIC not in policy.tiers:
+            exact_only = "policy"
         else:
             exact_only = None if query.vector is not None else self._embedder.unfit(query.text)
-        return Accepted(request, query, exact_only)
+        if exact_only and Tier.EXACT not in policy.tiers:  # no tier would serve it
+            return Refused(stored=False, reason="tiers")
+        return Accepted(request, query, exact_only, policy)
 
     async def answer(
         self, accepted: Sequence[Accepted], keys: TenantKeys, work: Work | None = None
-    ) -> list[Stored | SemcachedError]:
+    ) -> list[Stored | Refused | SemcachedError]:
         """One answer per accepted request, in order; the error of each that could not be stored.
 
         What embedding took is put into `work`.
@@ -87,7 +103,36 @@ class Store:
         if generation is None:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         budget = Budget(self._redis_s + ITEM_S * len(accepted[1:]))
-        before = await self._before(accepted, keys, budget)
+        before, counts = await self._before(accepted, keys, budget)
+        due = [
+            at
+            for at, (one, record, count) in enumerate(zip(accepted, before, counts, strict=True))
+            if record is not None or count >= one.policy.admit_after
+        ]
+        stored = await self._stored(
+            [accepted[at] for at in due],
+            [before[at] for at in due],
+            keys,
+            generation=generation,
+            budget=budget,
+            work=work or Work(),
+        )
+        outcomes: list[Stored | Refused | SemcachedError] = [EARLY] * len(accepted)
+        for at, outcome in zip(due, stored, strict=True):
+            outcomes[at] = outcome
+        return outcomes
+
+    async def _stored(
+        self,
+        accepted: Sequence[Accepted],
+        before: Sequence[Record | None],
+        keys: TenantKeys,
+        *,
+        generation: Generation,
+        budget: Budget,
+        work: Work,
+    ) -> list[Stored | SemcachedError]:
+        """What became of each; `before` are the live entries that they take the place of."""
         standalone = await self._standalone(accepted, keys, budget)
         outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
         entries: dict[int, NewEntry] = {}
@@ -97,8 +142,10 @@ class Store:
             elif vector is not None and vector.size != generation.dim:  # given before the index was known
                 outcomes[at] = InvalidInputError("embedding", f"the index has {generation.dim} values")
             else:
-                entry = _entry(accepted[at], standalone[at], vector, keys, generation, now=self._clock())
-                entries[at] = _extended(entry, before[at])
+                one = accepted[at]
+                ttl_s = ttl_of(one.request.ttl_s, one.query, one.policy, self._jitter)
+                entry = _entry(one, standalone[at], vector, keys, generation, ttl_s=ttl_s, now=self._clock())
+                entries[at] = entry._replace(record=lived(entry.record, before[at], one.policy))
         errors = await self._responses.put(keys, list(entries.values()), budget)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
             outcomes[at] = error or _receipt(accepted[at], entry.record)
@@ -106,27 +153,33 @@ class Store:
 
     async def _before(
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
-    ) -> list[Record | None]:
-        """The live entries that the new ones take the place of, also those under a previous secret."""
+    ) -> tuple[list[Record | None], list[int]]:
+        """The live entries that the new ones take the place of, also those under a previous secret.
+
+        And the how manieth attempt each is, where its policy counts, else 1.
+        """
         ids = [[identity.entry_id for identity in one.query.identities] for one in accepted]
-        records = iter(await self._responses.records(keys, [one for each in ids for one in each], budget))
-        now = self._clock()
-        found = ([next(records) for _ in each] for each in ids)
-        return [
-            next((one for one in each if one and (one.expires_at is None or one.expires_at > now)), None)
-            for each in found
+        counted = [each[0] for each, one in zip(ids, accepted, strict=True) if one.policy.admit_after > 1]
+        read, attempts = await self._responses.attempted(
+            keys, [one for each in ids for one in each], counted, budget
+        )
+        records, counts, now = iter(read), iter(attempts), self._clock()
+        found = [[next(records) for _ in each] for each in ids]
+        live = [
+            next((record for record in each if record and not is_over(record, one.policy, now)), None)
+            for each, one in zip(found, accepted, strict=True)
         ]
+        return live, [next(counts) if one.policy.admit_after > 1 else 1 for one in accepted]
 
     async def _standalone(
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
     ) -> list[str | None]:
         """Each question with a history in words that need none; None: there are none, or nobody knows."""
-        policies = [self._policies.of(keys, one.request.agent_type) or DEFAULT for one in accepted]
-        found = [own_words(one.query, policy) for one, policy in zip(accepted, policies, strict=True)]
+        found = [own_words(one.query, one.policy) for one in accepted]
         wanted = [
             at
             for at, one in enumerate(accepted)
-            if is_wanted(one.query, policies[at], found[at]) and not one.exact_only
+            if is_wanted(one.query, one.policy, found[at]) and not one.exact_only
         ]
         queries = [accepted[at].query for at in wanted]
         for at, text in zip(wanted, await self._rewriting.texts(queries, keys, budget), strict=True):
@@ -135,7 +188,7 @@ class Store:
         return found
 
     async def _vectors(
-        self, accepted: Sequence[Accepted], standalone: Sequence[str | None], work: Work | None
+        self, accepted: Sequence[Accepted], standalone: Sequence[str | None], work: Work
     ) -> list[Vector | EmbedderError | None]:
         """Given, computed, or None for what the exact tier alone will serve."""
         vectors: list[Vector | EmbedderError | None] = [
@@ -165,10 +218,10 @@ def _entry(
     keys: TenantKeys,
     generation: Generation,
     *,
+    ttl_s: float | None,
     now: int,
 ) -> NewEntry:
     request, identity, key = one.request, one.query.identities[0], keys.current
-    ttl_s = DEFAULT_TTL_S if request.ttl_s is UNSET else request.ttl_s
     record = Record(
         entry_id=identity.entry_id,
         tenant=identity.tenant,
@@ -203,21 +256,12 @@ def _entry(
     return NewEntry(record, tags, vector, tuple(other.entry_id for other in one.query.identities[1:]))
 
 
-def _extended(entry: NewEntry, before: Record | None) -> NewEntry:
-    """The same answer stored again extends its life, never shortens it."""
-    record = entry.record
-    if before is None or before.response != record.response or record.expires_at is None:
-        return entry
-    end = None if before.expires_at is None else max(record.expires_at, before.expires_at)
-    return entry._replace(record=msgspec.structs.replace(record, expires_at=end))
-
-
 def _receipt(one: Accepted, record: Record) -> Stored:
     left = None if record.expires_at is None else (record.expires_at - record.stored_at) / 1000
     return Stored(
         stored=True,
         entry_id=record.entry_id,
-        tiers=[Tier.EXACT] if one.exact_only else list(Tier),
+        tiers=[Tier.EXACT] if one.exact_only else list(one.policy.tiers),
         expires_in_s=left,
         exact_only=one.exact_only or UNSET,
     )

@@ -1,17 +1,19 @@
 """Tool results: what a call is, whether its result may be kept or served, and for how long."""
 
+import random
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
+from service.cache.admission import is_error
 from service.cache.arguments import canonical
 from service.cache.canonical import check_identifier
 from service.cache.digests import TenantKeys
 from service.cache.leases import REFRESH_S, Leases, Wish
+from service.cache.lifetime import JITTER, Jitter
 from service.cache.ports import Budget, Clock, NewTool, Policies, ToolResults
 from service.cache.sharing import Shared
 from service.cache.side_effects import by_name
@@ -81,7 +83,7 @@ class Tools:
         leases: Leases,
         clock: Clock,
         redis_s: float,
-        jitter: Callable[[], float],
+        jitter: Jitter = random.random,
     ) -> None:
         self._results = results
         self._policies = policies
@@ -217,7 +219,9 @@ class Tools:
         """When it is fresh no longer: as the caller says, else a little before the policy's time is over."""
         if request.ttl_s is not UNSET:
             return None if request.ttl_s is None else now + round(request.ttl_s * 1000)
-        return None if policy.ttl_s is None else now + round(policy.ttl_s * 1000 * self._jitter())
+        return (
+            None if policy.ttl_s is None else now + round(policy.ttl_s * 1000 * (1 - JITTER * self._jitter()))
+        )
 
 
 def refusal(policy: ToolPolicy | None) -> str | None:
@@ -240,13 +244,6 @@ def packed(result: bytes) -> tuple[bytes, bool]:
         return result, False
     smaller = zlib.compress(result, 1)
     return (smaller, True) if len(smaller) < len(result) else (result, False)
-
-
-def is_error(result: object) -> bool:
-    """Whether a result says of itself that the call failed."""
-    if isinstance(result, dict):
-        return bool(result.get("error") or result.get("isError") or result.get("is_error"))
-    return isinstance(result, str) and result.lstrip().startswith(("Error:", "Traceback ("))
 
 
 def _checked(request: ToolStoreRequest) -> object:

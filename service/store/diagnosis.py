@@ -120,6 +120,7 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
         ("SET", name, "", "PX", 1),
         ("INCR", name),
         ("PEXPIRE", name, 1),
+        ("EXPIRE", name, 1, "NX"),
         ("EXISTS", name),
         ("PTTL", name),
         ("HGETALL", name),

@@ -23,6 +23,10 @@ class Keys:
         """A string: version, MAC, body; the name is a digest of a conversation."""
         return f"{self.prefix}:{{{partition}}}:rewritings:{name}"
 
+    def asked(self, partition: int, entry_id: str) -> str:
+        """A number: how often an entry was to be stored, where a policy counts."""
+        return f"{self.prefix}:{{{partition}}}:asked:{entry_id}"
+
     def documents(self, partition: int, generation: Generation) -> str:
         """What the keys of a generation's index documents begin with."""
         return f"{self.prefix}:{{{partition}}}:responses:document:{generation.space}:"

@@ -17,9 +17,9 @@ import msgspec
 from msgspec import Struct
 
 from service.cache.digests import MAC_BYTES, DigestKey, Keyring, TenantKeys, partition_of
-from service.cache.policy import DEFAULT
+from service.cache.policy import DEFAULT, check
 from service.cache.ports import Budget, Clock
-from service.errors import StoreFullError
+from service.errors import InvalidInputError, StoreFullError
 from service.model import Policy, Tenant, ToolPolicy
 from service.store.client import Command, RedisClient, outcome, refusal
 from service.store.keys import Keys
@@ -301,8 +301,9 @@ def opened(field: bytes, blob: bytes, keyring: Keyring) -> Kept | Doubted:
     if not hmac.compare_digest(mac, _mac(key, raw)):
         return Doubted(blob, "mac", None)
     try:
-        policy = _DECODERS[body.kind].decode(body.given)
-    except (msgspec.DecodeError, UnicodeDecodeError, KeyError):
+        decoded = _DECODERS[body.kind].decode(body.given)
+        policy = check(decoded) if isinstance(decoded, Policy) else decoded
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidInputError, KeyError):
         policy = None
     return Kept(blob, body, policy, key is keys.current)
 

@@ -28,6 +28,9 @@ NO_END_MS = 2**53
 TAGS = ("tenant", "agent_type", "scope", "history")
 """The tags that searches filter by."""
 RELOAD_S = 1.0
+COUNTED_S = 86_400
+COUNTING = 4
+"""Commands that count one attempt."""
 # RediSearch's own limit per query, within ours per request: a late answer would be thrown away.
 SEARCH_TIMEOUT_MS = 200
 
@@ -95,6 +98,21 @@ class RedisResponses:
         (reply,) = await self._redis.run([("MGET", *names)], budget)
         blobs: list[bytes | None] = _value(reply)
         return blobs
+
+    async def attempted(
+        self, keys: TenantKeys, entry_ids: Sequence[str], counted: Sequence[str], budget: Budget
+    ) -> tuple[list[Record | None], list[int]]:
+        """See `cache.ports.Responses`. What can't be counted, because something else lies there, is 0."""
+        if not counted:
+            return await self.records(keys, entry_ids, budget), []
+        partition = self.partition(keys)
+        commands: list[Command] = [("MGET", *(self._keys.record(partition, one) for one in entry_ids))]
+        for one in counted:
+            commands += _counting(self._keys.asked(partition, one))
+        replies = iter(await self._redis.run(commands, budget))
+        blobs = _value(next(replies))
+        records = [unseal(blob, entry_id, keys) for blob, entry_id in zip(blobs, entry_ids, strict=True)]
+        return records, [_count(list(islice(replies, COUNTING))) for _ in counted]
 
     async def nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
@@ -211,6 +229,24 @@ class RedisResponses:
 def number_of(blob: bytes | None) -> int:
     """The number of the last invalidation, in ms since 1970; 0: there was none, or nobody knows."""
     return int(blob) if blob is not None and blob.isdigit() else 0
+
+
+def _counting(key: str) -> list[Command]:
+    """One more, in a transaction, so that no number stays without an end."""
+    return [("MULTI",), ("INCR", key), ("EXPIRE", key, COUNTED_S, "NX"), ("EXEC",)]
+
+
+def _count(replies: list[Any]) -> int:
+    """What the transaction of `_counting` says.
+
+    Raises:
+        StoreUnavailableError: it was refused.
+    """
+    refused = next((reply for reply in replies if isinstance(reply, Exception)), None)
+    if refused is not None:
+        raise refusal(refused)
+    count = replies[-1][0]
+    return count if isinstance(count, int) else 0
 
 
 def _search_command(index: str, search: Search) -> Command:

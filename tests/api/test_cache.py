@@ -131,7 +131,8 @@ async def test_ttls_out_of_range_store_nothing(client: Http, ttl: Any) -> None:
 
 
 async def test_ttl_null_is_none_and_absent_is_a_day(client: Http) -> None:
-    assert (await client.post(STORE, json=ASKED | {"response": 1})).json()["expires_in_s"] == 86400
+    left = (await client.post(STORE, json=ASKED | {"response": 1})).json()["expires_in_s"]
+    assert 0.95 * 86400 <= left <= 86400
     assert (await client.post(STORE, json=ASKED | {"response": 1, "ttl_s": None})).json()[
         "expires_in_s"
     ] is None

@@ -36,6 +36,14 @@ DEFAULTS = {
     "verifier_head": None,
     "verifier_version": digest_of(WEIGHTS.read_bytes()),
     "history": "exact",
+    "ttl_s": 86400,
+    "ttl_rules": [],
+    "max_age_s": None,
+    "tiers": ["exact", "semantic"],
+    "max_temperature": None,
+    "bypass": [],
+    "admission": {"min_chars": 1, "forbid": [], "require": [], "refusals": True},
+    "admit_after": 1,
 }
 
 
@@ -108,7 +116,27 @@ async def test_it_is_in_force_with_the_next_lookup(client: Http, monkeypatch: py
         ({"history": "any"}, "history"),
         ({"history": None}, "history"),
         ({"agent_type": "support"}, "agent_type"),
-        ({"ttl_s": 60}, "ttl_s"),
+        ({"ttl_s": 0}, "ttl_s"),
+        ({"ttl_s": -1}, "ttl_s"),
+        ({"ttl_s": "60"}, "ttl_s"),
+        ({"max_age_s": 0.5}, "max_age_s"),
+        ({"ttl_rules": [{"pattern": "a"}]}, "ttl_rules[0].ttl_s"),
+        ({"ttl_rules": [{"pattern": "a", "ttl_s": 1}, {"pattern": "(", "ttl_s": 1}]}, "ttl_rules[1].pattern"),
+        ({"ttl_rules": [{"pattern": "", "ttl_s": 1}]}, "ttl_rules[0].pattern"),
+        ({"ttl_rules": [{"pattern": "a" * 513, "ttl_s": 1}]}, "ttl_rules[0].pattern"),
+        ({"ttl_rules": [{"pattern": "a", "ttl_s": None, "name": 1}]}, "ttl_rules[0].name"),
+        ({"tiers": []}, "tiers"),
+        ({"tiers": ["memory"]}, "tiers[0]"),
+        ({"max_temperature": -1}, "max_temperature"),
+        ({"bypass": ["creative", "secret"]}, "bypass[1]"),
+        ({"bypass": [{"pattern": "(?=a)"}]}, "bypass[0].pattern"),
+        ({"bypass": [{"pattern": "(.{500}){500}"}]}, "bypass[0].pattern"),
+        ({"bypass": [{"pattern": "\\p{L}{9}"}, {"pattern": "a{1000}b{900}"}]}, "bypass[0].pattern"),
+        ({"bypass": [{"pattern": f"{one}{{600}}"} for one in "abc"]}, "bypass[2].pattern"),
+        ({"admission": {"min_chars": 0}}, "admission.min_chars"),
+        ({"admission": {"forbid": [""]}}, "admission.forbid[0]"),
+        ({"admission": {"forbids": []}}, "admission.forbids"),
+        ({"admit_after": 0}, "admit_after"),
         ([], "body"),
     ],
 )
@@ -125,6 +153,8 @@ async def test_a_wrong_field_is_named_and_nothing_changes(client: Http, policy: 
     [
         ({"guards": {"number": False}}, "numbers, dates, units"),
         ({"history": "any"}, "exact, standalone, rewrite"),
+        ({"tiers": ["memory"]}, "exact, semantic"),
+        ({"bypass": ["secret"]}, "creative, time_sensitive, personal"),
     ],
 )
 async def test_a_wrong_name_gets_the_right_ones(client: Http, policy: Any, known: str) -> None:

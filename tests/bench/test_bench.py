@@ -93,3 +93,18 @@ def test_eviction() -> None:
     assert 0 < int(whole) < 700
     assert (int(layout), int(failed)) == (3, 0)
     assert int(exact) > 0
+
+
+def test_cacheability(tmp_path: Path) -> None:
+    folder = tmp_path / "situated_qa" / "public"
+    folder.mkdir(parents=True)
+    rows = [f"who is the president of country {n}\ttime\t1\tx\n" for n in range(20)]
+    rows += [f"what is a thing of kind {n}\ttime\t0\tx\n" for n in range(20)]
+    with gzip.open(folder / "context_dependence.tsv.gz", "wt") as file:
+        file.write("".join(["text\tdepends_on\tlabel\tsource\n", *rows]))
+    output = tmp_path / "cacheability.json"
+    run("cacheability.py", "--data", str(tmp_path), "--output", str(output))
+    found = json.loads(output.read_text())
+    halves = [found[f"situated_qa_{half}"] for half in ("tune", "report")]
+    assert sum(half["of_the_kind"] for half in halves) == 20
+    assert all((half["recall"], half["cost"]) == (100, 0) for half in halves)

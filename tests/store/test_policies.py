@@ -13,7 +13,7 @@ from redis import Redis
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.errors import StoreUnavailableError
-from service.model import Hit, Miss, Policy, Reason, Tier
+from service.model import Hit, Miss, Policy, Reason, Refused, StoreRequest, Tier
 from service.settings import Settings
 from service.store.policies import Body, field_of, sealed
 from service.telemetry import POLICIES_REFUSED
@@ -131,6 +131,9 @@ async def test_what_cant_be_believed_closes_the_semantic_tier(
         assert isinstance(miss, Miss)
         assert miss.reason is Reason.EMPTY
         assert isinstance(await look(parts, keys, prompt=KEPT), Hit)
+        request = StoreRequest(agent_type="a", prompt="new", response=msgspec.Raw(b"1"))
+        refused_store = parts.store.accept(request, keys)
+        assert refused_store == Refused(stored=False, reason="unreadable")
         with pytest.raises(StoreUnavailableError, match="PUT it again"):
             parts.lookup.policy(keys, "a")
         for version in (b"1", b"2"):
@@ -182,6 +185,26 @@ async def test_what_another_version_set_is_left_alone(
         assert threshold(parts) == 0.6
     async with service(settings, models) as parts:
         assert threshold(parts) == 0.6
+
+
+@pytest.mark.parametrize(
+    "given", [b'{"bypass":[{"pattern":"("}]}', b'{"ttl_rules":[{"pattern":"a{1001}","ttl_s":1}]}']
+)
+async def test_a_pattern_of_another_version_makes_no_400_of_a_lookup(
+    settings: Settings, models: Loaded, lying: Lying, given: bytes
+) -> None:
+    async with service(settings, models) as parts:
+        keys = acme(parts)
+        await put(parts, 0.5)
+        lying.write(
+            field_of(keys.current, "responses", "a"),
+            sealed(Body(keys.tenant, "a", 2**60, given), keys.current),
+        )
+        await parts.policies.refresh()
+        assert parts.policies.of(keys, "a") is None
+        miss = await look(parts, keys, prompt=KEPT)
+        assert isinstance(miss, Miss)
+        assert (miss.reason, miss.rule) == (Reason.POLICY, "unreadable")
 
 
 async def test_what_was_left_open_is_not_kept(settings: Settings, models: Loaded, lying: Lying) -> None:

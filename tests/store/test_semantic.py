@@ -176,7 +176,7 @@ async def test_the_same_answer_lives_longer_and_never_shorter(parts: Parts, keys
     assert await left(ttl_s=10, response='"another"') == 10
     assert await left(ttl_s=None, response='"another"') is None
     assert await left(response='"another"') is None
-    assert await left(response='"a third"') == 86400
+    assert 0.95 * 86400 <= (await left(response='"a third"') or 0) <= 86400
 
 
 async def test_a_vector_does_not_speak_for_an_image(parts: Parts, keys: TenantKeys) -> None:

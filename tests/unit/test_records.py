@@ -56,5 +56,5 @@ def test_fields_are_kept_by_position() -> None:
     assert Record.__struct_fields__ == (
         *("entry_id", "tenant", "scope", "history", "agent_type", "model", "prompt_version", "temperature"),
         *("attributes", "text", "messages", "response", "metadata", "sources", "tags", "usage"),
-        *("embedding", "stored_at", "expires_at", "standalone"),
+        *("embedding", "stored_at", "expires_at", "standalone", "first_stored_at"),
     )
