@@ -193,6 +193,7 @@ class Cache:
         common: Any = {
             "policies": self,
             "rewriting": Rewriting(Annotators(turns), kept),
+            "embeddings": parts.embeddings,
             "clock": now_ms,
             "redis_s": parts.settings.redis_timeout_s,
         }

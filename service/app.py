@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, health, policies
+from service.api import cache, docs, embeddings, health, policies
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
@@ -52,7 +52,8 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 policies=parts.policies,
                 rates=parts.rates,
                 why_not_ready=attachment.why_not_ready,
-                metric_tenants=frozenset(name.strip() for name in settings.metric_tenants.split(",")),
+                embeddings=parts.embeddings,
+                metric_tenants=settings.named_tenants,
             )
             yield
 
@@ -62,6 +63,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
         route_handlers=[
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
             *(policies.get_policy, policies.put_policy),
+            *(embeddings.embed, embeddings.lookup_embeddings, embeddings.store_embeddings),
             *(health.livez, health.readyz, health.metrics),
             docs.files(),
         ],

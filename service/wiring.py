@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from service import migrate
 from service.cache.digests import Keyring
+from service.cache.embeddings import Embeddings, embeddings
 from service.cache.lookup import Lookup
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
 from service.cache.rewriting import rewriting
@@ -19,6 +20,7 @@ from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.client import RedisClient, connected
+from service.store.embeddings import RedisEmbeddings
 from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
@@ -42,6 +44,7 @@ class Parts:
     responses: RedisResponses
     policies: RedisPolicies
     rates: Rates
+    embeddings: Embeddings
     lookup: Lookup
     store: Store
 
@@ -131,7 +134,11 @@ async def opened(
         StartupError: a setting or an installed package is wrong.
     """
     previous = settings.previous_secret
-    keyring = Keyring(secret_of(settings), None if previous is None else previous.encode())
+    keyring = Keyring(
+        secret_of(settings),
+        None if previous is None else previous.encode(),
+        share_embeddings=settings.share_embeddings == "on",
+    )
     keys = Keys(settings.key_prefix)
     redis_s = settings.redis_timeout_s
     async with (
@@ -142,7 +149,17 @@ async def opened(
     ):
         responses = RedisResponses(redis, keys)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
-        async with rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites:
+        kept = RedisEmbeddings(redis, keys, responses, settings.embeddings_ttl_s * 1000, now_ms)
+        async with (
+            rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites,
+            embeddings(
+                kept,
+                embedder,
+                ttl_s=settings.embeddings_ttl_s,
+                redis_s=redis_s,
+                named=settings.named_tenants,
+            ) as vectors,
+        ):
             yield Parts(
                 settings=settings,
                 keyring=keyring,
@@ -151,9 +168,11 @@ async def opened(
                 responses=responses,
                 policies=stored,
                 rates=Rates(redis, keys, redis_s),
+                embeddings=vectors,
                 lookup=Lookup(
                     responses,
                     embedder,
+                    embeddings=vectors,
                     verifier=verifier,
                     policies=policies or stored,
                     rewriting=rewrites,
@@ -163,6 +182,7 @@ async def opened(
                 store=Store(
                     responses,
                     embedder,
+                    embeddings=vectors,
                     policies=policies or stored,
                     rewriting=rewrites,
                     clock=now_ms,

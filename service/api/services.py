@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from litestar.datastructures import State
 
 from service.cache.digests import Keyring
+from service.cache.embeddings import Embeddings
 from service.cache.lookup import Lookup
 from service.cache.store import Store
 from service.model import Tenant
@@ -21,6 +22,7 @@ class Services:
     store: Store
     keyring: Keyring
     policies: RedisPolicies
+    embeddings: Embeddings
     rates: Rates
     why_not_ready: Callable[[], Awaitable[str | None]]
     metric_tenants: frozenset[str]

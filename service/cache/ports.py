@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.cache.canonical import Identity, Vector
-from service.cache.digests import TenantKeys
+from service.cache.digests import DigestKey, TenantKeys
 from service.errors import SemcachedError
 from service.model import Candidate, Generation, Message, Policy, Record
 
@@ -112,6 +112,13 @@ class Responses(Protocol):
         """
 
 
+class Embedded(NamedTuple):
+    """What an embedder gave."""
+
+    rows: NDArray[np.float32]  # [n, dim], of whatever norm
+    tokens: int  # as the provider counts them; the local model counts only in bulk
+
+
 class Embedder(Protocol):
     """Texts to vectors."""
 
@@ -128,6 +135,45 @@ class Embedder(Protocol):
 
         Raises:
             EmbedderError: it is away, slow, or answered no embeddings.
+        """
+
+    async def raw(self, texts: Sequence[str], *, bulk: bool = False) -> Embedded:
+        """The same, not normalised. In bulk: in as few requests to a provider as it takes.
+
+        Raises:
+            EmbedderError: as `embed`.
+        """
+
+
+class NewEmbedding(NamedTuple):
+    """An embedding to keep."""
+
+    keys: TenantKeys
+    key: DigestKey  # what named it, and seals it
+    model: str
+    name: str
+    raw: bytes  # little-endian float32, as it was given
+    ttl_ms: int
+
+
+class KeptEmbeddings(Protocol):
+    """The keyspace `embeddings`."""
+
+    async def read(self, keys: TenantKeys, names: Sequence[str], budget: Budget) -> list[bytes | None]:
+        """Sealed embeddings in order.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    def opened(self, sealed: bytes | None, name: str, key: DigestKey) -> bytes | None:
+        """What `key` sealed under that name; None: it isn't there, or isn't believed."""
+
+    async def write(self, new: Sequence[NewEmbedding], budget: Budget) -> None:
+        """Keep embeddings, each tenant's whole or not at all, in one round trip.
+
+        Raises:
+            StoreUnavailableError: some may not have been kept.
         """
 
 

@@ -1,6 +1,6 @@
 """A store: who the entry is, how long it lives, what it is found by."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -9,6 +9,7 @@ from msgspec import UNSET
 from service.cache import canonical
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
+from service.cache.embeddings import Embeddings, Wanted
 from service.cache.policy import DEFAULT
 from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags
 from service.cache.rewriting import Rewriting, is_wanted, own_words
@@ -28,6 +29,11 @@ class Accepted(NamedTuple):
     query: Query
     exact_only: str | None
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether its text needs a vector."""
+        return self.query.vector is None and self.exact_only is None and self.query.text is not None
+
 
 class Store:
     """Stores entries."""
@@ -37,6 +43,7 @@ class Store:
         responses: Responses,
         embedder: Embedder,
         *,
+        embeddings: Embeddings,
         policies: Policies,
         rewriting: Rewriting,
         clock: Clock,
@@ -44,6 +51,7 @@ class Store:
     ) -> None:
         self._responses = responses
         self._embedder = embedder
+        self._embeddings = embeddings
         self._policies = policies
         self._rewriting = rewriting
         self._clock = clock
@@ -83,11 +91,11 @@ class Store:
         if generation is None:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         budget = Budget(self._redis_s + ITEM_S * len(accepted[1:]))
-        before = await self._before(accepted, keys, budget)
+        before, kept = await self._before(accepted, keys, budget)
         standalone = await self._standalone(accepted, keys, budget)
         outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
         entries: dict[int, NewEntry] = {}
-        for at, vector in enumerate(await self._vectors(accepted, standalone)):
+        for at, vector in enumerate(await self._vectors(accepted, standalone, kept, keys)):
             if isinstance(vector, EmbedderError):
                 outcomes[at] = vector
             elif vector is not None and vector.size != generation.dim:  # given before the index was known
@@ -102,16 +110,23 @@ class Store:
 
     async def _before(
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
-    ) -> list[Record | None]:
-        """The live entries that the new ones take the place of, also those under a previous secret."""
+    ) -> tuple[list[Record | None], dict[str, Wanted]]:
+        """The live entries that the new ones take the place of, also those under a previous secret.
+
+        And, by text, what is kept of the vectors.
+        """
         ids = [[identity.entry_id for identity in one.query.identities] for one in accepted]
-        records = iter(await self._responses.records(keys, [one for each in ids for one in each], budget))
-        now = self._clock()
+        texts = list(dict.fromkeys(one.query.text for one in accepted if one.is_embedded and one.query.text))
+        names = [self._embeddings.name(text, keys) for text in texts]
+        first = await self._responses.first(keys, [one for each in ids for one in each], names, budget)
+        records, now = iter(first.records), self._clock()
         found = ([next(records) for _ in each] for each in ids)
-        return [
+        live = [
             next((one for one in each if one and (one.expires_at is None or one.expires_at > now)), None)
             for each in found
         ]
+        wanted = map(Wanted, texts, names, first.embeddings)
+        return live, dict(zip(texts, wanted, strict=True))
 
     async def _standalone(
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
@@ -131,26 +146,22 @@ class Store:
         return found
 
     async def _vectors(
-        self, accepted: Sequence[Accepted], standalone: Sequence[str | None]
+        self,
+        accepted: Sequence[Accepted],
+        standalone: Sequence[str | None],
+        kept: Mapping[str, Wanted],
+        keys: TenantKeys,
     ) -> list[Vector | EmbedderError | None]:
         """Given, computed, or None for what the exact tier alone will serve."""
         vectors: list[Vector | EmbedderError | None] = [
             None if one.exact_only else one.query.vector for one in accepted
         ]
         texts = {
-            at: standalone[at] or one.query.text
-            for at, one in enumerate(accepted)
-            if one.query.vector is None and one.exact_only is None and one.query.text is not None
+            at: standalone[at] or one.query.text or "" for at, one in enumerate(accepted) if one.is_embedded
         }
-        if texts:
-            try:
-                computed: Sequence[Vector | EmbedderError] = list(
-                    await self._embedder.embed(list(texts.values()))
-                )
-            except EmbedderError as error:
-                computed = [error] * len(texts)
-            for at, vector in zip(texts, computed, strict=True):
-                vectors[at] = vector
+        wanted = [kept.get(text) or Wanted(text, None, None) for text in texts.values()]
+        for at, vector in zip(texts, await self._embeddings.vectors(wanted, keys), strict=True):
+            vectors[at] = vector
         return vectors
 
 

@@ -31,6 +31,9 @@ class Gated:
         del text
         return None
 
+    def tokens(self, texts: Sequence[str]) -> int:
+        return sum(map(len, texts))
+
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.gate.wait(10)
         self.runs.append(list(texts))
