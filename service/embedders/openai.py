@@ -72,7 +72,9 @@ class OpenAIEmbedder:
     async def _called(self, texts: Sequence[str], deadline: float) -> Embedded:
         with EMBED_SECONDS.labels("openai").time():
             EMBEDDED.inc(len(texts))
-            answer = embedded(await self._answer(texts, deadline), len(texts))
+            body, count = await self._answer(texts, deadline), len(texts)
+            large = count > CHUNK  # others have their turn meanwhile
+            answer = await asyncio.to_thread(embedded, body, count) if large else embedded(body, count)
             dim = answer.rows.shape[1]
             self.dim = self.dim or dim
             if dim != self.dim:
