@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from service.api.auth import Role
 from service.api.authentication import needs
 from service.api.cache import MAX_BATCH_BODY, HttpRequest
-from service.api.openai_errors import openai_handle
+from service.api.openai_errors import OpenAIFailure, openai_handle
 from service.api.services import Services
 from service.api.wire import decoder, documented, encoded
 from service.cache.canonical import check_identifier
@@ -131,6 +131,7 @@ _store_request = decoder(EmbeddingsStore)
         EmbeddingsRequest,
         {200: EmbeddingsAnswer},
         {"model": DEFAULT, "input": ["How do I reset my password?"]},
+        failure=OpenAIFailure,
     ),
 )
 async def embed(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
