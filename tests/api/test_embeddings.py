@@ -333,6 +333,11 @@ async def test_a_caller_does_not_steer_the_services_own_model(client: Http) -> N
             {"model": "m", "items": [{"text": t, "embedding": [1] * n} for t, n in (("a", 2), ("b", 3))]},
             "items[1].embedding",
         ),
+        (
+            "store",
+            {"model": "m", "items": [{"text": "a", "embedding": [1] * n} for n in (2, 3)]},
+            "items[1].embedding",
+        ),
         ("store", {"model": "m", "items": [{"text": "a", "embedding": [1], "x": 1}]}, "items[0].x"),
         ("store", {"model": "m", "items": [{"text": "a", "embedding": [1]}], "ttl_s": None}, "ttl_s"),
     ],
