@@ -193,10 +193,11 @@ class Cache:
         common: Any = {
             "policies": self,
             "rewriting": Rewriting(Annotators(turns), kept),
+            "embeddings": parts.embeddings,
             "clock": now_ms,
             "redis_s": parts.settings.redis_timeout_s,
         }
-        self._lookup = Lookup(parts.responses, parts.embedder, verifier=None, **common)
+        self._lookup = Lookup(parts.responses, parts.embedder, verifier=None, leases=parts.leases, **common)
         self._store = Store(parts.responses, parts.embedder, **common)
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy:  # noqa: ARG002 - the port's

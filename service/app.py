@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, health, policies, stats, tools
+from service.api import cache, docs, embeddings, health, policies, stats, tools
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
@@ -57,7 +57,8 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 accounting=parts.accounting,
                 ledger=parts.ledger,
                 why_not_ready=attachment.why_not_ready,
-                metric_tenants=frozenset(name.strip() for name in settings.metric_tenants.split(",")),
+                embeddings=parts.embeddings,
+                metric_tenants=settings.named_tenants,
             )
             yield
 
@@ -69,6 +70,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             *(policies.get_policy, policies.put_policy),
             *(tools.look_up_tool, tools.store_tool, tools.get_tool_policies, tools.put_tool_policy),
             stats.get_stats,
+            *(embeddings.embed, embeddings.lookup_embeddings, embeddings.store_embeddings),
             *(health.livez, health.readyz, health.metrics),
             docs.files(),
         ],

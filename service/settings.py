@@ -12,6 +12,7 @@ from service.errors import SettingsError
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFIX = "SEMCACHED_"
 SHORTEST_SECRET = 16
+MAX_TTL_S = 3_153_600_000  # a hundred years
 MIN_RATE, MAX_RATE = 0.001, 100_000
 """Requests per second; a limit of 0 is none."""
 # What Kubernetes puts into every pod beside a Service named `semcached`.
@@ -81,6 +82,10 @@ class Settings:
     )
     rate_limit: float = _setting(0, "requests per second of each key; 0: no limit; a key may have its own")
     prices: Path | None = _setting(None, "list prices of models, JSON as service/prices.json; else that one")
+    embeddings_ttl_s: int = _setting(30 * 86_400, "how long embeddings are kept, seconds")
+    share_embeddings: str = _setting(
+        "off", "`on`: tenants share computed embeddings; by the time taken, one can tell another's texts"
+    )
     metric_tenants: str = _setting("", "tenants that metrics may name, with commas between; others: `other`")
 
     @property
@@ -92,6 +97,11 @@ class Settings:
         """What metrics may call a tenant."""
         names = (name.strip() for name in self.metric_tenants.split(","))
         return tenant if tenant in names else "other"
+
+    @property
+    def named_tenants(self) -> frozenset[str]:
+        """The tenants that metrics may name."""
+        return frozenset(name.strip() for name in self.metric_tenants.split(","))
 
     @property
     def keys_path(self) -> Path:
@@ -162,6 +172,8 @@ def _check(settings: Settings) -> None:
         ("REDIS_TIMEOUT_S", 0 < settings.redis_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - the text says it
         ("MAX_IN_FLIGHT", settings.max_in_flight >= 1, "at least 1"),
         ("MAX_BODY_BYTES_IN_FLIGHT", settings.max_body_bytes_in_flight >= 2**25, "at least 33554432"),
+        ("EMBEDDINGS_TTL_S", 1 <= settings.embeddings_ttl_s <= MAX_TTL_S, f"1 to {MAX_TTL_S}"),
+        ("SHARE_EMBEDDINGS", settings.share_embeddings in {"on", "off"}, "`on` or `off`"),
         ("RATE_LIMIT", is_rate(settings.rate_limit), f"0, or {MIN_RATE} to {MAX_RATE}"),
         ("EMBEDDER", settings.embedder in {"local", "openai"}, "`local` or `openai`"),
         ("VERIFIER", settings.verifier in {"local", "off"}, "`local` or `off`"),

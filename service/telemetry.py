@@ -23,6 +23,11 @@ LATENCY = Histogram(
     ["call"],
     buckets=(0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2.5),
 )
+EMBEDDINGS = Counter(
+    "semcached_embeddings",
+    "Texts whose vectors were wanted: kept (hit), or not (miss).",
+    ["tenant", "outcome"],
+)
 EMBEDDED = Counter("semcached_embedded_texts", "Texts run through the embedder.")
 EMBED_BATCH = Histogram(
     "semcached_embed_batch_size", "Texts per run of the model.", buckets=(1, 2, 4, 8, 16, 32)

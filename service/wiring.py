@@ -13,6 +13,7 @@ from service import migrate
 from service.cache import prices
 from service.cache.accounting import Accounting
 from service.cache.digests import Keyring
+from service.cache.embeddings import Embeddings, embeddings
 from service.cache.leases import Leases, leases
 from service.cache.lookup import Lookup
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
@@ -23,6 +24,7 @@ from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.client import RedisClient, connected
+from service.store.embeddings import RedisEmbeddings
 from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
@@ -51,6 +53,7 @@ class Parts:
     policies: RedisPolicies
     rates: Rates
     leases: Leases
+    embeddings: Embeddings
     lookup: Lookup
     store: Store
     tools: Tools
@@ -154,9 +157,17 @@ async def opened(
         responses = RedisResponses(redis, keys)
         ledger, accounting = ledger_of(settings, redis, keys, keyring, responses)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
+        kept = RedisEmbeddings(redis, keys, responses, settings.embeddings_ttl_s * 1000, now_ms)
         async with (
             rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites,
             leases(RedisLeases(redis, keys, responses), now_ms) as turns,
+            embeddings(
+                kept,
+                embedder,
+                ttl_s=settings.embeddings_ttl_s,
+                redis_s=redis_s,
+                named=settings.named_tenants,
+            ) as vectors,
         ):
             yield Parts(
                 settings=settings,
@@ -166,9 +177,11 @@ async def opened(
                 responses=responses,
                 policies=stored,
                 rates=Rates(redis, keys, redis_s),
+                embeddings=vectors,
                 lookup=Lookup(
                     responses,
                     embedder,
+                    embeddings=vectors,
                     verifier=verifier,
                     policies=policies or stored,
                     rewriting=rewrites,
@@ -187,6 +200,7 @@ async def opened(
                 store=Store(
                     responses,
                     embedder,
+                    embeddings=vectors,
                     policies=policies or stored,
                     rewriting=rewrites,
                     clock=now_ms,
@@ -272,7 +286,10 @@ def keyring_of(settings: Settings) -> Keyring:
         SettingsError: there is none, and none can be made.
     """
     previous = settings.previous_secret
-    return Keyring(secret_of(settings), None if previous is None else previous.encode())
+    share = settings.share_embeddings == "on"
+    return Keyring(
+        secret_of(settings), None if previous is None else previous.encode(), share_embeddings=share
+    )
 
 
 def secret_of(settings: Settings) -> bytes:

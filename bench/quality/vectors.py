@@ -91,6 +91,10 @@ class OnnxFolder:
         """Long texts are cut, as the peers do."""
         return None if text.strip() else "empty"
 
+    def tokens(self, texts: Sequence[str]) -> int:
+        """How many the model reads, without padding."""
+        return sum(sum(one.attention_mask) for one in self._tokenizer.encode_batch(list(texts)))
+
     def run(self, texts: Sequence[str]) -> Floats:
         """[n, dim], rows of norm 1."""
         found = self._tokenizer.encode_batch(list(texts))

@@ -7,6 +7,7 @@ from litestar.datastructures import State
 
 from service.cache.accounting import Accounting
 from service.cache.digests import Keyring
+from service.cache.embeddings import Embeddings
 from service.cache.leases import Leases
 from service.cache.lookup import Lookup
 from service.cache.store import Store
@@ -27,6 +28,7 @@ class Services:
     leases: Leases
     keyring: Keyring
     policies: RedisPolicies
+    embeddings: Embeddings
     rates: Rates
     accounting: Accounting
     ledger: Ledger

@@ -117,7 +117,11 @@ def encoded(content: Any, *, status: int = 200, headers: dict[str, str] | None =
 
 
 def documented(
-    request: Any, answers: dict[int, Any], example: Any = None, parameters: Sequence[Parameter] = ()
+    request: Any,
+    answers: dict[int, Any],
+    example: Any = None,
+    parameters: Sequence[Parameter] = (),
+    failure: Any = None,
 ) -> type[Operation]:
     """An OpenAPI operation with the schemas of msgspec types: the request's, and per status the answer's."""
 
@@ -132,8 +136,10 @@ def documented(
                 str(status): OpenAPIResponse(description=_summary(kind), content=_content(kind))
                 for status, kind in answers.items()
             }
-            problem = OpenAPIMediaType(schema=_schema(Problem))
-            failed = OpenAPIResponse(_summary(Problem), content={"application/problem+json": problem})
+            problem = {"application/problem+json": OpenAPIMediaType(schema=_schema(Problem))}
+            failed = OpenAPIResponse(
+                _summary(failure or Problem), content=_content(failure) if failure else problem
+            )
             self.responses = {**answered, "default": failed}
 
     return Documented

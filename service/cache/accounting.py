@@ -54,6 +54,7 @@ class Accounting:
         *,
         rule: str | None = None,
         latency_ms: float | None = None,
+        times: int = 1,
     ) -> None:
         """One request's, or one item's, outcome in a keyspace.
 
@@ -65,9 +66,12 @@ class Accounting:
             detail: of a hit its tier or kind, of a miss its reason, of a refused store its rule.
             rule: which guard or policy made it miss.
             latency_ms: how long it took.
+            times: how many that are alike.
         """
+        if not times:
+            return
         cell = self._cell(keys, agent_type)
-        cell[keyspace, outcome, detail[:LONGEST_WORD]] += 1
+        cell[keyspace, outcome, detail[:LONGEST_WORD]] += times
         if rule:
             cell[keyspace, "rule", rule[:LONGEST_WORD]] += 1
         if latency_ms is not None:

@@ -22,7 +22,7 @@ class DigestKey:
 
     __slots__ = ("_key", "tenant")
 
-    def __init__(self, secret: bytes, tenant: Tenant) -> None:
+    def __init__(self, secret: bytes, tenant: str) -> None:
         self._key = hmac.digest(secret, b"tenant\0" + tenant.encode(), "sha256")
         self.tenant = self.digest("tenant", tenant.encode())
 
@@ -40,22 +40,32 @@ class TenantKeys(NamedTuple):
 
     tenant: Tenant
     keys: tuple[DigestKey, ...]
+    shared: DigestKey | None = None  # all tenants', for the embeddings that the service computes
 
     @property
     def current(self) -> DigestKey:
         """What writes."""
         return self.keys[0]
 
+    @property
+    def embeddings(self) -> DigestKey:
+        """What names and seals the embeddings that the service computes."""
+        return self.shared or self.current
+
 
 class Keyring:
     """The service's secret, and perhaps the one before it."""
 
-    def __init__(self, secret: bytes, previous: bytes | None = None) -> None:
+    def __init__(
+        self, secret: bytes, previous: bytes | None = None, *, share_embeddings: bool = False
+    ) -> None:
         self._secrets = (secret,) if previous is None else (secret, previous)
+        self._shared = DigestKey(secret, "") if share_embeddings else None  # no tenant has an empty name
         self.of = lru_cache(maxsize=4096)(self._of)
 
     def _of(self, tenant: Tenant) -> TenantKeys:
-        return TenantKeys(tenant, tuple(DigestKey(secret, tenant) for secret in self._secrets))
+        own = tuple(DigestKey(secret, tenant) for secret in self._secrets)
+        return TenantKeys(tenant, own, self._shared)
 
     @property
     def fingerprints(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from time import perf_counter
 from service.cache import canonical
 from service.cache.bypass import allowed, passed_by
 from service.cache.digests import TenantKeys
+from service.cache.embeddings import Embeddings, Wanted
 from service.cache.guards import Asked
 from service.cache.leases import Leases, Wish, life_s
 from service.cache.policy import DEFAULT, cut_of, filled
@@ -58,6 +59,7 @@ class Lookup:
         responses: Responses,
         embedder: Embedder,
         *,
+        embeddings: Embeddings,
         verifier: Verifier | None,
         policies: Policies,
         rewriting: Rewriting,
@@ -67,6 +69,7 @@ class Lookup:
     ) -> None:
         self._responses = responses
         self._embedder = embedder
+        self._embeddings = embeddings
         self._verifier = verifier
         self._policies = policies
         self._rewriting = rewriting
@@ -223,8 +226,12 @@ class Lookup:
             for identity in question.query.identities
         ]
         ids = [identity.entry_id for _, identity in wanted]
-        records, _, number = await self._responses.first(run.keys, ids, [], run.budget)
+        texts = [(question, question.text) for question in asked if question.may_be_embedded]
+        names = [self._embeddings.name(text or "", run.keys) for _, text in texts]
+        records, sealed, number = await self._responses.first(run.keys, ids, names, run.budget)
         now = self._clock()
+        for (question, text), name, blob in zip(texts, names, sealed, strict=True):
+            question.kept = Wanted(text or "", name, blob)
         for question in asked:
             question.number = number
         for (question, identity), record in zip(wanted, records, strict=True):
@@ -267,16 +274,14 @@ class Lookup:
             why = self._unfit(question)
             if why is not None:
                 question.reason, question.rule, question.vector = Reason.POLICY, why, None
-        texts = [(q, q.text or "") for q in questions if q.vector is None and q.reason is not Reason.POLICY]
-        if not texts:
+        asked = [q for q in questions if q.vector is None and q.reason is not Reason.POLICY]
+        if not asked:
             return
-        try:
-            vectors = await self._embedder.embed([text for _, text in texts], run.work)
-        except EmbedderError:
-            for question, _ in texts:
+        vectors = await self._embeddings.vectors([question.wanted for question in asked], run.keys, run.work)
+        for question, vector in zip(asked, vectors, strict=True):
+            if isinstance(vector, EmbedderError):
                 question.reason = Reason.DEGRADED
-        else:
-            for (question, _), vector in zip(texts, vectors, strict=True):
+            else:
                 question.vector = vector
         run.stages_ms["embed"] = _ms_since(begun)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.cache.canonical import Identity, Vector
-from service.cache.digests import TenantKeys
+from service.cache.digests import DigestKey, TenantKeys
 from service.errors import SemcachedError
 from service.model import Candidate, Generation, Message, Policy, Record, ToolPolicy, ToolRecord
 
@@ -83,6 +83,22 @@ class First(NamedTuple):
     number: int  # of the last invalidation
 
 
+class Coming(NamedTuple):
+    """An entry that is about to be stored."""
+
+    entry_ids: tuple[str, ...]  # under each secret
+    embedding: str | None  # the name of its text's vector, where that is wanted
+    counted: bool  # whether attempts to store it are
+
+
+class Found(NamedTuple):
+    """What there is of an entry before it is stored."""
+
+    records: list[Record | None]  # of each id
+    embedding: bytes | None  # sealed
+    attempts: int  # within a day, this one included; 1 where none is counted
+
+
 class Responses(Protocol):
     """The entries of the keyspace `responses`. One round trip per call, however many items."""
 
@@ -108,10 +124,8 @@ class Responses(Protocol):
             StoreUnavailableError: Redis did not answer in time.
         """
 
-    async def attempted(
-        self, keys: TenantKeys, entry_ids: Sequence[str], counted: Sequence[str], budget: Budget
-    ) -> tuple[list[Record | None], list[int]]:
-        """Records as `records` gives them, and how often each of `counted` came here within a day.
+    async def before(self, keys: TenantKeys, coming: Sequence[Coming], budget: Budget) -> list[Found]:
+        """What there is of each before it is stored, in order; an attempt is counted where that is wanted.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time, or has no room to count.
@@ -136,6 +150,13 @@ class Responses(Protocol):
         """
 
 
+class Embedded(NamedTuple):
+    """What an embedder gave."""
+
+    rows: NDArray[np.float32]  # [n, dim], of whatever norm
+    tokens: int  # as the provider counts them; the local model counts only in bulk
+
+
 class Embedder(Protocol):
     """Texts to vectors."""
 
@@ -147,13 +168,50 @@ class Embedder(Protocol):
     def unfit(self, text: str) -> str | None:
         """Why a text can't be told apart by its vector (`too_long`, …); None: it can."""
 
-    async def embed(self, texts: Sequence[str], work: Work | None = None) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """[n, dim], each row of norm 1. A call with few texts doesn't wait for one with many.
-
-        Where it is paid for, the tokens are added to `work`.
 
         Raises:
             EmbedderError: it is away, slow, or answered no embeddings.
+        """
+
+    async def raw(self, texts: Sequence[str], *, bulk: bool = False) -> Embedded:
+        """The same, not normalised. In bulk: in as few requests to a provider as it takes.
+
+        Raises:
+            EmbedderError: as `embed`.
+        """
+
+
+class NewEmbedding(NamedTuple):
+    """An embedding to keep."""
+
+    keys: TenantKeys
+    key: DigestKey  # what named it, and seals it
+    model: str
+    name: str
+    raw: bytes  # little-endian float32, as it was given
+    ttl_ms: int
+
+
+class KeptEmbeddings(Protocol):
+    """The keyspace `embeddings`."""
+
+    async def read(self, keys: TenantKeys, names: Sequence[str], budget: Budget) -> list[bytes | None]:
+        """Sealed embeddings in order.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    def opened(self, sealed: bytes | None, name: str, key: DigestKey) -> bytes | None:
+        """What `key` sealed under that name; None: it isn't there, or isn't believed."""
+
+    async def write(self, new: Sequence[NewEmbedding], budget: Budget) -> None:
+        """Keep embeddings, each tenant's whole or not at all, in one round trip.
+
+        Raises:
+            StoreUnavailableError: some may not have been kept.
         """
 
 

@@ -8,9 +8,11 @@ import msgspec
 from msgspec import UNSET
 
 from service.cache import guards
-from service.cache.canonical import Query, Vector
+from service.cache.canonical import LONGEST_TEXT, Query, Vector
+from service.cache.embeddings import Wanted
 from service.cache.guards import GUARDS, NOT_THERE, Asked, rejection, verdicts
 from service.cache.lifetime import end_of
+from service.cache.rewriting import is_wanted
 from service.cache.tickets import issued
 from service.model import (
     Candidate,
@@ -63,6 +65,7 @@ class Question:
     served: tuple[Tier, Candidate, Record] | None = None
     reason: Reason = Reason.EMPTY
     rule: str | None = None
+    kept: Wanted | None = None  # what was read with the record
     number: int = 0  # of the last invalidation before it was looked up
     lookup_id: str | None = None
     in_force: Policy | None = None  # its policy with the defaults filled in, to be explained
@@ -82,6 +85,20 @@ class Question:
     def text(self) -> str | None:
         """What is embedded and compared."""
         return self.asked.standalone or self.query.text
+
+    @property
+    def may_be_embedded(self) -> bool:
+        """Whether its text's vector will be wanted if the exact tier misses."""
+        text = self.text if self.vector is None and Tier.SEMANTIC in self.tiers else None
+        if text is None or len(text) > LONGEST_TEXT:
+            return False
+        return not is_wanted(self.query, self.asked.policy, self.asked.standalone)  # then by other words
+
+    @property
+    def wanted(self) -> Wanted:
+        """The text whose vector is wanted, and what was read for it: nothing where it was rewritten since."""
+        text = self.text or ""
+        return self.kept if self.kept is not None and self.kept.text == text else Wanted(text, None, None)
 
     def judge_exact(self, entry_id: str, record: Record | None, now: int) -> None:
         """Serve the record of the question's own id if it is really there."""

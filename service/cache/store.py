@@ -12,8 +12,19 @@ from service.cache.admission import refusal_of
 from service.cache.bypass import passed_by
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
+from service.cache.embeddings import Embeddings, Wanted
 from service.cache.lifetime import Jitter, is_over, lived, ttl_of
-from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags, Work
+from service.cache.ports import (
+    Budget,
+    Clock,
+    Coming,
+    Embedder,
+    NewEntry,
+    Policies,
+    Responses,
+    Tags,
+    Work,
+)
 from service.cache.rewriting import Rewriting, is_wanted, own_words
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
 from service.model import Generation, Policy, Record, Refused, Stored, StoreRequest, Tier
@@ -34,6 +45,37 @@ class Accepted(NamedTuple):
     exact_only: str | None
     policy: Policy
 
+    @property
+    def text(self) -> str:
+        """What is asked, where that is plain text."""
+        return self.query.text or ""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether its text needs a vector."""
+        return self.query.vector is None and self.exact_only is None and self.query.text is not None
+
+
+class Errand(NamedTuple):
+    """What a batch of stores has in common."""
+
+    keys: TenantKeys
+    generation: Generation
+    budget: Budget
+    work: Work
+
+
+class Prior(NamedTuple):
+    """What there was when a store came."""
+
+    record: Record | None  # the live entry that it takes the place of
+    attempts: int  # to store it, this one included, where its policy counts
+    kept: Wanted  # its text, with what is kept of its vector
+
+    def admits(self, one: Accepted) -> bool:
+        """Whether it was asked often enough."""
+        return self.record is not None or self.attempts >= one.policy.admit_after
+
 
 class Store:
     """Stores entries."""
@@ -43,6 +85,7 @@ class Store:
         responses: Responses,
         embedder: Embedder,
         *,
+        embeddings: Embeddings,
         policies: Policies,
         rewriting: Rewriting,
         clock: Clock,
@@ -51,6 +94,7 @@ class Store:
     ) -> None:
         self._responses = responses
         self._embedder = embedder
+        self._embeddings = embeddings
         self._policies = policies
         self._rewriting = rewriting
         self._clock = clock
@@ -103,77 +147,64 @@ class Store:
         if generation is None:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         budget = Budget(self._redis_s + ITEM_S * len(accepted[1:]))
-        before, counts = await self._before(accepted, keys, budget)
-        due = [
-            at
-            for at, (one, record, count) in enumerate(zip(accepted, before, counts, strict=True))
-            if record is not None or count >= one.policy.admit_after
-        ]
-        stored = await self._stored(
-            [accepted[at] for at in due],
-            [before[at] for at in due],
-            keys,
-            generation=generation,
-            budget=budget,
-            work=work or Work(),
-        )
+        errand = Errand(keys, generation, budget, work or Work())
+        prior = await self._prior(accepted, errand)
         outcomes: list[Stored | Refused | SemcachedError] = [EARLY] * len(accepted)
+        due = [at for at, (one, past) in enumerate(zip(accepted, prior, strict=True)) if past.admits(one)]
+        stored = await self._stored([accepted[at] for at in due], [prior[at] for at in due], errand)
         for at, outcome in zip(due, stored, strict=True):
             outcomes[at] = outcome
         return outcomes
 
     async def _stored(
-        self,
-        accepted: Sequence[Accepted],
-        before: Sequence[Record | None],
-        keys: TenantKeys,
-        *,
-        generation: Generation,
-        budget: Budget,
-        work: Work,
+        self, accepted: Sequence[Accepted], prior: Sequence[Prior], errand: Errand
     ) -> list[Stored | SemcachedError]:
-        """What became of each; `before` are the live entries that they take the place of."""
-        standalone = await self._standalone(accepted, keys, budget)
+        """What became of each."""
+        standalone = await self._standalone(accepted, errand)
         outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
         entries: dict[int, NewEntry] = {}
-        for at, vector in enumerate(await self._vectors(accepted, standalone, work)):
+        for at, vector in enumerate(await self._vectors(accepted, standalone, prior, errand)):
             if isinstance(vector, EmbedderError):
                 outcomes[at] = vector
-            elif vector is not None and vector.size != generation.dim:  # given before the index was known
-                outcomes[at] = InvalidInputError("embedding", f"the index has {generation.dim} values")
+            elif vector is not None and vector.size != errand.generation.dim:  # before the index was known
+                outcomes[at] = InvalidInputError("embedding", f"the index has {errand.generation.dim} values")
             else:
-                one = accepted[at]
-                ttl_s = ttl_of(one.request.ttl_s, one.query, one.policy, self._jitter)
-                entry = _entry(one, standalone[at], vector, keys, generation, ttl_s=ttl_s, now=self._clock())
-                entries[at] = entry._replace(record=lived(entry.record, before[at], one.policy))
-        errors = await self._responses.put(keys, list(entries.values()), budget)
+                entries[at] = self._living(accepted[at], standalone[at], vector, prior[at], errand)
+        errors = await self._responses.put(errand.keys, list(entries.values()), errand.budget)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
             outcomes[at] = error or _receipt(accepted[at], entry.record)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    async def _before(
-        self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
-    ) -> tuple[list[Record | None], list[int]]:
-        """The live entries that the new ones take the place of, also those under a previous secret.
+    def _living(
+        self, one: Accepted, standalone: str | None, vector: Vector | None, past: Prior, errand: Errand
+    ) -> NewEntry:
+        """With the life that the request, the policy and the entry before it give."""
+        ttl_s = ttl_of(one.request.ttl_s, one.query, one.policy, self._jitter)
+        entry = _entry(one, standalone, vector, errand, ttl_s=ttl_s, now=self._clock())
+        return entry._replace(record=lived(entry.record, past.record, one.policy))
 
-        And the how manieth attempt each is, where its policy counts, else 1.
-        """
-        ids = [[identity.entry_id for identity in one.query.identities] for one in accepted]
-        counted = [each[0] for each, one in zip(ids, accepted, strict=True) if one.policy.admit_after > 1]
-        read, attempts = await self._responses.attempted(
-            keys, [one for each in ids for one in each], counted, budget
-        )
-        records, counts, now = iter(read), iter(attempts), self._clock()
-        found = [[next(records) for _ in each] for each in ids]
-        live = [
-            next((record for record in each if record and not is_over(record, one.policy, now)), None)
-            for each, one in zip(found, accepted, strict=True)
+    async def _prior(self, accepted: Sequence[Accepted], errand: Errand) -> list[Prior]:
+        """What there is of each, also under a previous secret, in one round trip."""
+        coming = [
+            Coming(
+                entry_ids=tuple(identity.entry_id for identity in one.query.identities),
+                embedding=self._embeddings.name(one.text, errand.keys) if one.is_embedded else None,
+                counted=one.policy.admit_after > 1,
+            )
+            for one in accepted
         ]
-        return live, [next(counts) if one.policy.admit_after > 1 else 1 for one in accepted]
+        found = await self._responses.before(errand.keys, coming, errand.budget)
+        now = self._clock()
+        return [
+            Prior(
+                record=next((it for it in past.records if it and not is_over(it, one.policy, now)), None),
+                attempts=past.attempts,
+                kept=Wanted(one.text, wish.embedding, past.embedding),
+            )
+            for one, wish, past in zip(accepted, coming, found, strict=True)
+        ]
 
-    async def _standalone(
-        self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
-    ) -> list[str | None]:
+    async def _standalone(self, accepted: Sequence[Accepted], errand: Errand) -> list[str | None]:
         """Each question with a history in words that need none; None: there are none, or nobody knows."""
         found = [own_words(one.query, one.policy) for one in accepted]
         wanted = [
@@ -182,32 +213,31 @@ class Store:
             if is_wanted(one.query, one.policy, found[at]) and not one.exact_only
         ]
         queries = [accepted[at].query for at in wanted]
-        for at, text in zip(wanted, await self._rewriting.texts(queries, keys, budget), strict=True):
+        texts = await self._rewriting.texts(queries, errand.keys, errand.budget)
+        for at, text in zip(wanted, texts, strict=True):
             if text is not None and self._embedder.unfit(text) is None:
                 found[at] = text
         return found
 
     async def _vectors(
-        self, accepted: Sequence[Accepted], standalone: Sequence[str | None], work: Work
+        self,
+        accepted: Sequence[Accepted],
+        standalone: Sequence[str | None],
+        prior: Sequence[Prior],
+        errand: Errand,
     ) -> list[Vector | EmbedderError | None]:
-        """Given, computed, or None for what the exact tier alone will serve."""
+        """Given, kept, computed, or None for what the exact tier alone will serve."""
         vectors: list[Vector | EmbedderError | None] = [
             None if one.exact_only else one.query.vector for one in accepted
         ]
-        texts = {
-            at: standalone[at] or one.query.text
-            for at, one in enumerate(accepted)
-            if one.query.vector is None and one.exact_only is None and one.query.text is not None
+        words = {at: standalone[at] or one.text for at, one in enumerate(accepted) if one.is_embedded}
+        wanted = {
+            at: prior[at].kept if text == accepted[at].text else Wanted(text, None, None)
+            for at, text in words.items()
         }
-        if texts:
-            try:
-                computed: Sequence[Vector | EmbedderError] = list(
-                    await self._embedder.embed(list(texts.values()), work)
-                )
-            except EmbedderError as error:
-                computed = [error] * len(texts)
-            for at, vector in zip(texts, computed, strict=True):
-                vectors[at] = vector
+        found = await self._embeddings.vectors(list(wanted.values()), errand.keys, errand.work)
+        for at, vector in zip(wanted, found, strict=True):
+            vectors[at] = vector
         return vectors
 
 
@@ -215,13 +245,12 @@ def _entry(
     one: Accepted,
     standalone: str | None,
     vector: Vector | None,
-    keys: TenantKeys,
-    generation: Generation,
+    errand: Errand,
     *,
     ttl_s: float | None,
     now: int,
 ) -> NewEntry:
-    request, identity, key = one.request, one.query.identities[0], keys.current
+    request, identity, key = one.request, one.query.identities[0], errand.keys.current
     record = Record(
         entry_id=identity.entry_id,
         tenant=identity.tenant,
@@ -239,7 +268,7 @@ def _entry(
         sources=list(dict.fromkeys(request.sources)),
         tags=list(dict.fromkeys(request.tags)),
         usage=request.usage,
-        embedding=None if vector is None else generation.embedding,
+        embedding=None if vector is None else errand.generation.embedding,
         stored_at=now,
         expires_at=None if ttl_s is None else now + round(ttl_s * 1000),
         standalone=standalone,

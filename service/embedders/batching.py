@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.cache.ports import Work
+from service.cache.ports import Embedded
 from service.errors import EmbedderError
 from service.telemetry import EMBED_BATCH, EMBED_FAILURES, EMBED_SECONDS, EMBEDDED
 
@@ -22,6 +22,7 @@ PATIENCE_S = 5.0
 TEXT_PATIENCE_S = 0.2  # for each text of a call; the longest takes 0.05 s on a slow core
 CLOSE_S = 5.0
 MAX_WAITING = 4096  # texts; whoever comes later would wait in vain
+BULK = 256  # texts of a call in bulk that wait at a time: it must not fill the queue for seconds
 RUN_CHARS = 2048  # of all texts, padded to the longest: 16 long texts in one run are slower than one by one
 
 
@@ -35,6 +36,8 @@ class Model(Protocol):
     def unfit(self, text: str) -> str | None: ...
 
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+    def tokens(self, texts: Sequence[str]) -> int: ...
 
 
 @dataclass(slots=True)
@@ -68,9 +71,8 @@ class BatchingEmbedder:
         """See `cache.ports.Embedder`."""
         return self._model.unfit(text)
 
-    async def embed(self, texts: Sequence[str], work: Work | None = None) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """See `cache.ports.Embedder`."""
-        del work  # nobody is paid
         if not texts:
             return np.empty((0, self._model.dim), np.float32)
         if len(self._waiting) + len(texts) > MAX_WAITING:
@@ -86,6 +88,17 @@ class BatchingEmbedder:
         finally:
             for one in waiting:
                 self._left(one)
+
+    async def raw(self, texts: Sequence[str], *, bulk: bool = False) -> Embedded:
+        """See `cache.ports.Embedder`."""
+        if not bulk:
+            return Embedded(await self.embed(texts), 0)
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))  # runs are of texts alike in size
+        rows = np.empty((len(texts), self._model.dim), np.float32)
+        for at in range(0, len(order), BULK):
+            some = order[at : at + BULK]
+            rows[some] = await self.embed([texts[one] for one in some])
+        return Embedded(rows, await asyncio.to_thread(self._model.tokens, texts))
 
     def _joined(self, text: str, crowd: int) -> Waiting:
         known = self._running.get(text) or self._waiting.get(text)

@@ -100,6 +100,10 @@ class MiniLM:
         normed: NDArray[np.float32] = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
         return normed.astype(np.float32)
 
+    def tokens(self, texts: Sequence[str]) -> int:
+        """How many the model reads, both ends of each text included."""
+        return sum(len(self._pieces(text)) + 2 for text in texts)
+
     def _pieces(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Omit, omit
 
-from service.cache.ports import Work
-from service.embedders.answers import paid_tokens, vectors
+from service.cache.ports import Embedded
+from service.embedders.answers import embedded, normed
 from service.providers.calls import Calls
 from service.providers.gate import ProviderError
 from service.settings import Settings
@@ -21,6 +21,8 @@ from service.telemetry import EMBED_FAILURES, EMBED_SECONDS, EMBEDDED
 
 CHUNK = 256  # texts per request
 CHUNK_BYTES = 256 * 1024  # OpenAI takes 300,000 tokens per request, and a token has a byte or more
+BULK = 2048  # OpenAI's own bound
+BULK_BYTES = 300_000
 TEXT_S = 0.05  # what each further text of a call adds to its time
 
 
@@ -43,39 +45,43 @@ class OpenAIEmbedder:
             return "too_long"
         return None if text.strip() else "unknown_characters"
 
-    async def embed(self, texts: Sequence[str], work: Work | None = None) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `cache.ports.Embedder`."""
+        return normed((await self.raw(texts)).rows)
+
+    async def raw(self, texts: Sequence[str], *, bulk: bool = False) -> Embedded:
         """See `cache.ports.Embedder`."""
         if not texts:
-            return np.empty((0, self.dim or 0), np.float32)
+            return Embedded(np.empty((0, self.dim or 0), np.float32), 0)
         allowed_s = self._settings.openai_timeout_s + TEXT_S * len(texts[1:])
         deadline = asyncio.get_running_loop().time() + allowed_s
         try:
             async with asyncio.TaskGroup() as group:
-                chunks = [group.create_task(self._chunk(chunk, deadline, work)) for chunk in _chunks(texts)]
+                chunks = [group.create_task(self._chunk(chunk, deadline)) for chunk in _chunks(texts, bulk)]
         except* ProviderError as failed:
             error = _first(failed)
         else:
-            return np.concatenate([chunk.result() for chunk in chunks])
+            parts = [chunk.result() for chunk in chunks]
+            return Embedded(np.concatenate([one.rows for one in parts]), sum(one.tokens for one in parts))
         EMBED_FAILURES.labels(error.why).inc()
         raise error
 
-    async def _chunk(self, texts: Sequence[str], deadline: float, work: Work | None) -> NDArray[np.float32]:
-        return await self._calls.made(lambda: self._called(texts, deadline, work), deadline)
+    async def _chunk(self, texts: Sequence[str], deadline: float) -> Embedded:
+        return await self._calls.made(lambda: self._called(texts, deadline), deadline)
 
-    async def _called(self, texts: Sequence[str], deadline: float, work: Work | None) -> NDArray[np.float32]:
+    async def _called(self, texts: Sequence[str], deadline: float) -> Embedded:
         with EMBED_SECONDS.labels("openai").time():
             EMBEDDED.inc(len(texts))
-            body = await self._answer(texts, deadline)
-            if work is not None:
-                work.model = self.model
-                work.tokens += paid_tokens(body)
-            rows = vectors(body, len(texts))
-            self.dim = self.dim or rows.shape[1]
-            if rows.shape[1] != self.dim:
+            body, count = await self._answer(texts, deadline), len(texts)
+            large = count > CHUNK  # others have their turn meanwhile
+            answer = await asyncio.to_thread(embedded, body, count) if large else embedded(body, count)
+            dim = answer.rows.shape[1]
+            self.dim = self.dim or dim
+            if dim != self.dim:
                 raise ProviderError(
-                    "dimension", f"the embeddings API answered {rows.shape[1]} dimensions, not {self.dim}"
+                    "dimension", f"the embeddings API answered {dim} dimensions, not {self.dim}"
                 )
-        return rows
+        return answer
 
     async def _answer(self, texts: Sequence[str], deadline: float) -> bytes:
         """The body of one request's answer, not yet checked: the SDK believes everything."""
@@ -111,13 +117,14 @@ def _client(settings: Settings) -> AsyncOpenAI:
     return client
 
 
-def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
+def _chunks(texts: Sequence[str], bulk: bool) -> Iterator[list[str]]:  # noqa: FBT001 - passed on
     """In order; bounded in number and size, but for a text that is larger by itself."""
+    most, most_bytes = (BULK, BULK_BYTES) if bulk else (CHUNK, CHUNK_BYTES)
     chunk: list[str] = []
     size = 0
     for text in texts:
         length = len(text.encode())
-        if chunk and (len(chunk) == CHUNK or size + length > CHUNK_BYTES):
+        if chunk and (len(chunk) == most or size + length > most_bytes):
             yield chunk
             chunk, size = [], 0
         chunk.append(text)

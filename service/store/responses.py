@@ -6,7 +6,7 @@ from typing import Any
 
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys, partition_of
-from service.cache.ports import Budget, First, NewEntry, Search
+from service.cache.ports import Budget, Coming, First, Found, NewEntry, Search
 from service.errors import LayoutError, SemcachedError, StoreUnavailableError
 from service.model import Candidate, Generation, Record
 from service.store.client import (
@@ -99,20 +99,27 @@ class RedisResponses:
         blobs: list[bytes | None] = _value(reply)
         return blobs
 
-    async def attempted(
-        self, keys: TenantKeys, entry_ids: Sequence[str], counted: Sequence[str], budget: Budget
-    ) -> tuple[list[Record | None], list[int]]:
+    async def before(self, keys: TenantKeys, coming: Sequence[Coming], budget: Budget) -> list[Found]:
         """See `cache.ports.Responses`. What can't be counted, because something else lies there, is 0."""
-        if not counted:
-            return await self.records(keys, entry_ids, budget), []
         partition = self.partition(keys)
-        commands: list[Command] = [("MGET", *(self._keys.record(partition, one) for one in entry_ids))]
-        for one in counted:
-            commands += _counting(self._keys.asked(partition, one))
-        replies = iter(await self._redis.run(commands, budget))
-        blobs = _value(next(replies))
-        records = [unseal(blob, entry_id, keys) for blob, entry_id in zip(blobs, entry_ids, strict=True)]
-        return records, [_count(list(islice(replies, COUNTING))) for _ in counted]
+        ids = [
+            (entry_id, self._keys.record(partition, entry_id)) for one in coming for entry_id in one.entry_ids
+        ]
+        vectors = [self._keys.embedding(partition, one.embedding) for one in coming if one.embedding]
+        commands: list[Command] = [("MGET", *(key for _, key in ids), *vectors)]
+        for one in coming:
+            commands += _counting(self._keys.asked(partition, one.entry_ids[0])) if one.counted else []
+        blobs, *counts = await self._redis.run(commands, budget)
+        values, numbers = iter(_value(blobs)), iter(counts)
+        records = [[unseal(next(values), entry_id, keys) for entry_id in one.entry_ids] for one in coming]
+        return [
+            Found(
+                records=found,
+                embedding=next(values) if one.embedding else None,
+                attempts=_count(list(islice(numbers, COUNTING))) if one.counted else 1,
+            )
+            for one, found in zip(coming, records, strict=True)
+        ]
 
     async def nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget

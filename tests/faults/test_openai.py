@@ -95,7 +95,8 @@ async def look_at_pairs(parts: Parts, keys: TenantKeys) -> list[Hit | Miss]:
 
 def vectors_in(redis: Redis, prefix: str) -> list[np.ndarray[Any, Any]]:
     """Every vector in Redis; the index has failed on none of them."""
-    (index,) = [one for one in redis.execute_command("FT._LIST") if one.startswith(prefix.encode())]
+    wanted = f"{prefix}:{{0}}:responses:index:".encode()
+    (index,) = [one for one in redis.execute_command("FT._LIST") if one.startswith(wanted)]
     info = redis.execute_command("FT.INFO", index)
     told = dict(zip(info[::2], info[1::2], strict=True))
     assert int(told[b"hash_indexing_failures"]) == 0

@@ -39,6 +39,7 @@ class World:
         self.policies = Same(Policy())
         shared: dict[str, Any] = {
             "policies": self.policies,
+            "embeddings": parts.embeddings,
             "rewriting": parts.lookup._rewriting,
             "clock": lambda: self.now,
             "redis_s": 5,

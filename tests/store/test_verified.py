@@ -42,6 +42,7 @@ def reading(parts: Parts, verifier: Reader | None, policy: Policy | None = None)
     lookup = Lookup(
         parts.responses,
         parts.embedder,
+        embeddings=parts.embeddings,
         verifier=verifier,
         policies=Same(policy or Policy()),
         rewriting=parts.lookup._rewriting,

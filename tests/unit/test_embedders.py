@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.embedders.batching import BATCH, RUN_CHARS, BatchingEmbedder, batching
+from service.embedders.batching import BATCH, BULK, RUN_CHARS, BatchingEmbedder, batching
 from service.embedders.local import DIM, WINDOW, MiniLM
 from service.errors import EmbedderError
 
@@ -30,6 +30,9 @@ class Gated:
     def unfit(self, text: str) -> str | None:
         del text
         return None
+
+    def tokens(self, texts: Sequence[str]) -> int:
+        return sum(map(len, texts))
 
     def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
         self.gate.wait(10)
@@ -244,3 +247,19 @@ def test_the_model_reports_to_nobody(tmp_path: Path) -> None:
     clean = {"HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", source], env=clean, check=True, timeout=60)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_call_in_bulk_leaves_room_for_others() -> None:
+    """Its texts wait a part at a time, and come back in their order."""
+    gated = Gated()
+    embedder = BatchingEmbedder(gated)
+    texts = ["x" * (1 + n * 7 % 600) + f"{n}" for n in range(3 * BULK)]
+    task = asyncio.create_task(embedder.raw(texts, bulk=True))
+    await asyncio.sleep(0.01)
+    assert len(embedder._waiting) + len(embedder._running) == BULK
+    gated.gate.set()
+    answer = await task
+    assert answer.rows.argmax(axis=1).tolist() == [len(text) % gated.dim for text in texts]
+    assert answer.tokens == sum(map(len, texts))
+    assert sorted(text for run in gated.runs for text in run) == sorted(texts)
+    await embedder.close()

@@ -23,6 +23,8 @@ def test_values_are_parsed() -> None:
     [
         ("PORT", "http"),
         ("PORT", "70000"),
+        ("EMBEDDINGS_TTL_S", "0"),
+        ("SHARE_EMBEDDINGS", "yes"),
         ("WORKERS", "0"),
         ("PARTITIONS", "0"),
         ("THRESHOLD", "nan"),

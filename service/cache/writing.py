@@ -1,0 +1,85 @@
+"""Embeddings on their way to Redis: off the requests' way, each once, many in one round trip.
+
+What has not been written when the process is killed is computed again.
+"""
+
+import asyncio
+import contextlib
+import logging
+
+from service.cache.ports import Budget, KeptEmbeddings, NewEmbedding
+from service.errors import StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 0.1
+PAGE_BYTES = 2**20
+"""Vectors per round trip, as bytes."""
+MOST_BYTES = 2**23
+"""What may wait; what comes beyond isn't kept."""
+
+
+def pages(new: list[NewEmbedding]) -> list[list[NewEmbedding]]:
+    """What each round trip writes, in order."""
+    made: list[list[NewEmbedding]] = []
+    size = PAGE_BYTES
+    for one in new:
+        size += len(one.raw)
+        if size > PAGE_BYTES:
+            made.append([])
+            size = len(one.raw)
+        made[-1].append(one)
+    return made
+
+
+class Writing:
+    """What waits to be written, readable meanwhile under its name."""
+
+    def __init__(self, kept: KeptEmbeddings, redis_s: float) -> None:
+        self._kept = kept
+        self._redis_s = redis_s
+        self._waiting: dict[str, NewEmbedding] = {}  # a name is of one tenant, or of all: made with a key
+        self._size = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def get(self, name: str) -> bytes | None:
+        """The vector of that name, if it waits."""
+        one = self._waiting.get(name)
+        return None if one is None else one.raw
+
+    def add(self, one: NewEmbedding) -> None:
+        """Write it soon, unless it waits already or there is no room."""
+        if one.name in self._waiting or self._size + len(one.raw) > MOST_BYTES:
+            return
+        self._waiting[one.name] = one
+        self._size += len(one.raw)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(FLUSH_S)
+            await self._flush()
+
+    async def _flush(self) -> None:
+        page = pages(list(self._waiting.values()))[0]
+        try:
+            await self._kept.write(page, Budget(self._redis_s))
+        except StoreUnavailableError:  # it is computed again next time
+            pass
+        except Exception:  # a defect must not hold up the rest
+            log.exception("unexpected error while writing embeddings")
+        finally:
+            for one in page:
+                del self._waiting[one.name]
+                self._size -= len(one.raw)
+
+    async def close(self) -> None:
+        """Write what still waits, for a moment."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._redis_s):
+                while self._waiting:
+                    await self._flush()
