@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, health, policies
+from service.api import cache, docs, entries, health, invalidation, policies
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
@@ -51,6 +51,9 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 keyring=parts.keyring,
                 policies=parts.policies,
                 rates=parts.rates,
+                invalidator=parts.invalidator,
+                rules=parts.rules,
+                entries=parts.entries,
                 why_not_ready=attachment.why_not_ready,
                 metric_tenants=frozenset(name.strip() for name in settings.metric_tenants.split(",")),
             )
@@ -62,6 +65,9 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
         route_handlers=[
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
             *(policies.get_policy, policies.put_policy),
+            *(entries.get_entry, entries.delete_entry, entries.list_entries, entries.clear),
+            *(invalidation.invalidate, invalidation.event),
+            *(invalidation.get_rules, invalidation.put_rule, invalidation.delete_rule),
             *(health.livez, health.readyz, health.metrics),
             docs.files(),
         ],

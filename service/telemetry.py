@@ -54,6 +54,7 @@ POLICIES = Gauge("semcached_policies", "Policies in force.", multiprocess_mode="
 POLICIES_REFUSED = Counter(
     "semcached_policies_refused", "Policies read and not believed: form, MAC, id or fields.", ["why"]
 )
+INVALIDATED = Counter("semcached_invalidated_entries", "Entries deleted by invalidations.", ["keyspace"])
 REDIS_SECONDS = Histogram(
     "semcached_redis_seconds",
     "Time of a round trip to Redis, the wait for a connection included.",
@@ -87,6 +88,7 @@ for _counter, _labels in (
     (POLICIES_REFUSED, ("form", "mac", "id", "fields")),
     (REDIS_FAILURES, ("busy", "timeout", "connection", "refused", "unwell", "unbound")),
     (TURNED_AWAY, ("in_flight", "bodies", "rate")),
+    (INVALIDATED, ("responses", "tools", "embeddings")),
     (VERIFY_FAILURES, ("busy", "slow", "model")),
     (REWRITE_FAILURES, ("none",)),
 ):

@@ -19,13 +19,16 @@ from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.client import RedisClient, connected
+from service.store.entries import Entries
 from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
+from service.store.invalidator import Invalidator
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 from service.store.rewritings import RedisRewritings
+from service.store.rules import RedisRules
 from service.verifiers import threaded
 
 SECRET_BYTES = 32
@@ -42,6 +45,9 @@ class Parts:
     responses: RedisResponses
     policies: RedisPolicies
     rates: Rates
+    invalidator: Invalidator
+    rules: RedisRules
+    entries: Entries
     lookup: Lookup
     store: Store
 
@@ -151,6 +157,9 @@ async def opened(
                 responses=responses,
                 policies=stored,
                 rates=Rates(redis, keys, redis_s),
+                invalidator=Invalidator(redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s),
+                rules=RedisRules(redis, keys, responses),
+                entries=Entries(redis, keys, responses, now_ms),
                 lookup=Lookup(
                     responses,
                     embedder,

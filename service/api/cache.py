@@ -168,7 +168,7 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
 
 async def _stored(
     services: Services, accepted: list[Accepted], keys: TenantKeys
-) -> list[Stored | SemcachedError]:
+) -> list[Stored | Refused | SemcachedError]:
     try:
         return await services.store.answer(accepted, keys)
     except StoreUnavailableError as error:

@@ -9,8 +9,11 @@ from service.cache.digests import Keyring
 from service.cache.lookup import Lookup
 from service.cache.store import Store
 from service.model import Tenant
+from service.store.entries import Entries
+from service.store.invalidator import Invalidator
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
+from service.store.rules import RedisRules
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,9 @@ class Services:
     keyring: Keyring
     policies: RedisPolicies
     rates: Rates
+    invalidator: Invalidator
+    rules: RedisRules
+    entries: Entries
     why_not_ready: Callable[[], Awaitable[str | None]]
     metric_tenants: frozenset[str]
 

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from service.cache.canonical import Identity, Vector
 from service.cache.digests import TenantKeys
+from service.cache.invalidation import Newer
+from service.cache.tickets import Ticket
 from service.errors import SemcachedError
-from service.model import Candidate, Generation, Message, Policy, Record
+from service.model import Candidate, Generation, Message, Policy, Record, Refused
 
 Clock = Callable[[], int]
 """Wall time in ms since 1970."""
@@ -58,6 +60,14 @@ class NewEntry(NamedTuple):
     tags: Tags
     vector: Vector | None
     superseded: tuple[str, ...]
+    lookup: Ticket | None = None  # the one that it follows: an invalidation since then refuses it
+
+
+class Before(NamedTuple):
+    """What the first round trip of a store brings."""
+
+    records: list[Record | None]  # None: absent, or not believed
+    newer: list[Newer | None]  # what was invalidated since each lookup; None: no lookup was named
 
 
 class First(NamedTuple):
@@ -84,6 +94,19 @@ class Responses(Protocol):
             StoreUnavailableError: Redis did not answer in time.
         """
 
+    async def before(
+        self,
+        keys: TenantKeys,
+        entry_ids: Sequence[str],
+        lookups: Sequence[Ticket | None],
+        budget: Budget,
+    ) -> Before:
+        """Records by id, and what was invalidated since each of the lookups, in order.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
     async def first(
         self, keys: TenantKeys, entry_ids: Sequence[str], embeddings: Sequence[str], budget: Budget
     ) -> First:
@@ -104,8 +127,8 @@ class Responses(Protocol):
 
     async def put(
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
-    ) -> list[SemcachedError | None]:
-        """Write entries, each whole or not at all; the error of each that wasn't written.
+    ) -> list[SemcachedError | Refused | None]:
+        """Write entries, each whole or not at all; why each wasn't written, or was taken back.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time: nothing is promised.

@@ -9,11 +9,22 @@ from msgspec import UNSET
 from service.cache import canonical
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
+from service.cache.invalidation import Newer, subject_of
 from service.cache.policy import DEFAULT
 from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags
 from service.cache.rewriting import Rewriting, is_wanted, own_words
+from service.cache.tickets import Ticket, ticket
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
-from service.model import DEFAULT_TTL_S, Generation, Record, Refused, Stored, StoreRequest, Tier
+from service.model import (
+    DEFAULT_TTL_S,
+    INVALIDATED,
+    Generation,
+    Record,
+    Refused,
+    Stored,
+    StoreRequest,
+    Tier,
+)
 
 ITEM_S = 0.008
 """What each further item of a batch adds to the time for Redis: inserting into a graph is slow."""
@@ -71,7 +82,9 @@ class Store:
             exact_only = None if query.vector is not None else self._embedder.unfit(query.text)
         return Accepted(request, query, exact_only)
 
-    async def answer(self, accepted: Sequence[Accepted], keys: TenantKeys) -> list[Stored | SemcachedError]:
+    async def answer(
+        self, accepted: Sequence[Accepted], keys: TenantKeys
+    ) -> list[Stored | Refused | SemcachedError]:
         """One answer per accepted request, in order; the error of each that could not be stored.
 
         Raises:
@@ -83,9 +96,9 @@ class Store:
         if generation is None:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         budget = Budget(self._redis_s + ITEM_S * len(accepted[1:]))
-        before = await self._before(accepted, keys, budget)
+        before, newer = await self._before(accepted, keys, budget)
         standalone = await self._standalone(accepted, keys, budget)
-        outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
+        outcomes: list[Stored | Refused | SemcachedError | None] = [None] * len(accepted)
         entries: dict[int, NewEntry] = {}
         for at, vector in enumerate(await self._vectors(accepted, standalone)):
             if isinstance(vector, EmbedderError):
@@ -94,7 +107,10 @@ class Store:
                 outcomes[at] = InvalidInputError("embedding", f"the index has {generation.dim} values")
             else:
                 entry = _entry(accepted[at], standalone[at], vector, keys, generation, now=self._clock())
-                entries[at] = _extended(entry, before[at])
+                if _is_late(entry, newer[at]):
+                    outcomes[at] = INVALIDATED
+                else:
+                    entries[at] = _extended(entry, before[at])
         errors = await self._responses.put(keys, list(entries.values()), budget)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
             outcomes[at] = error or _receipt(accepted[at], entry.record)
@@ -102,16 +118,22 @@ class Store:
 
     async def _before(
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
-    ) -> list[Record | None]:
-        """The live entries that the new ones take the place of, also those under a previous secret."""
+    ) -> tuple[list[Record | None], list[Newer | None]]:
+        """The live entries that the new ones take the place of, also those under a previous secret.
+
+        And what was invalidated since the lookup that each follows.
+        """
         ids = [[identity.entry_id for identity in one.query.identities] for one in accepted]
-        records = iter(await self._responses.records(keys, [one for each in ids for one in each], budget))
+        lookups = [_lookup_of(one) for one in accepted]
+        before = await self._responses.before(keys, [one for each in ids for one in each], lookups, budget)
+        records = iter(before.records)
         now = self._clock()
         found = ([next(records) for _ in each] for each in ids)
-        return [
+        live = [
             next((one for one in each if one and (one.expires_at is None or one.expires_at > now)), None)
             for each in found
         ]
+        return live, before.newer
 
     async def _standalone(
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget
@@ -196,7 +218,19 @@ def _entry(
         sources=[key.digest("source", source.encode()) for source in record.sources],
         tags=[key.digest("tag", tag.encode()) for tag in record.tags],
     )
-    return NewEntry(record, tags, vector, tuple(other.entry_id for other in one.query.identities[1:]))
+    superseded = tuple(other.entry_id for other in one.query.identities[1:])
+    return NewEntry(record, tags, vector, superseded, _lookup_of(one))
+
+
+def _lookup_of(one: Accepted) -> Ticket | None:
+    return None if one.request.lookup_id is None else ticket(one.request.lookup_id)
+
+
+def _is_late(entry: NewEntry, newer: Newer | None) -> bool:
+    """Whether what it rests on was invalidated since its lookup."""
+    if newer is None or entry.lookup is None:
+        return False
+    return newer.refuses(subject_of(entry.record, entry.vector), entry.lookup)
 
 
 def _extended(entry: NewEntry, before: Record | None) -> NewEntry:

@@ -6,9 +6,11 @@ from typing import Any
 
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys, partition_of
-from service.cache.ports import Budget, First, NewEntry, Search
+from service.cache.invalidation import subject_of
+from service.cache.ports import Before, Budget, First, NewEntry, Search
+from service.cache.tickets import Ticket
 from service.errors import LayoutError, SemcachedError, StoreUnavailableError
-from service.model import Candidate, Generation, Record
+from service.model import INVALIDATED, Candidate, Generation, Record, Refused
 from service.store.client import (
     Command,
     IndexMissingError,
@@ -17,6 +19,7 @@ from service.store.client import (
     outcome,
     refusal,
 )
+from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
@@ -45,6 +48,7 @@ class RedisResponses:
         self._keys = keys
         self._layout: Layout | None = None
         self._generation: Generation | None = None
+        self.invalidations = RedisInvalidations(redis, keys, self.partition)
 
     @property
     def generation(self) -> Generation | None:
@@ -78,6 +82,22 @@ class RedisResponses:
         partition = self.partition(keys)
         blobs = await self._blobs([self._keys.record(partition, one) for one in entry_ids], budget)
         return [unseal(blob, entry_id, keys) for entry_id, blob in zip(entry_ids, blobs, strict=True)]
+
+    async def before(
+        self,
+        keys: TenantKeys,
+        entry_ids: Sequence[str],
+        lookups: Sequence[Ticket | None],
+        budget: Budget,
+    ) -> Before:
+        """See `cache.ports.Responses`."""
+        partition, log = self.partition(keys), self.invalidations
+        commands: list[Command] = [("MGET", *(self._keys.record(partition, one) for one in entry_ids))]
+        commands += [log.since_command(keys, one) for one in lookups if one is not None]
+        blobs, *logs = await self._redis.run(commands, budget)
+        records = [unseal(blob, one, keys) for one, blob in zip(entry_ids, _value(blobs), strict=True)]
+        said = iter(logs)
+        return Before(records, [None if one is None else log.newer(keys, next(said)) for one in lookups])
 
     async def first(
         self, keys: TenantKeys, entry_ids: Sequence[str], embeddings: Sequence[str], budget: Budget
@@ -116,13 +136,41 @@ class RedisResponses:
 
     async def put(
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
-    ) -> list[SemcachedError | None]:
+    ) -> list[SemcachedError | Refused | None]:
         """See `cache.ports.Responses`. Each entry is a transaction of its own."""
         partition, generation = self.partition(keys), self._current()
         transactions = [self._transaction(partition, generation, entry, keys) for entry in entries]
         commands = [command for transaction in transactions for command in transaction]
+        late = [one for one in entries if one.lookup is not None]
+        commands += [self.invalidations.since_command(keys, one.lookup) for one in late if one.lookup]
         replies = iter(await self._redis.run(commands, budget))
-        return [outcome(list(islice(replies, len(transaction)))) for transaction in transactions]
+        outcomes: list[SemcachedError | Refused | None] = [
+            outcome(list(islice(replies, len(transaction)))) for transaction in transactions
+        ]
+        gone = {id(one) for one in await self._taken_back(keys, late, list(replies), budget)}
+        return [
+            INVALIDATED if id(entry) in gone else one for entry, one in zip(entries, outcomes, strict=True)
+        ]
+
+    async def _taken_back(
+        self, keys: TenantKeys, entries: Sequence[NewEntry], logs: Sequence[Any], budget: Budget
+    ) -> list[NewEntry]:
+        """Delete again what was invalidated while it was written."""
+        partition, generation = self.partition(keys), self._current()
+        gone = [
+            one
+            for one, reply in zip(entries, logs, strict=True)
+            if one.lookup is not None
+            and self.invalidations.refuses(keys, reply, subject_of(one.record, one.vector), one.lookup)
+        ]
+        ids = [one.record.entry_id for one in gone]
+        named = [
+            (self._keys.record(partition, id_), self._keys.document(partition, generation, id_))
+            for id_ in ids
+        ]
+        for reply in await self._redis.run([("UNLINK", *pair) for pair in named], budget):
+            _value(reply)
+        return gone
 
     def _transaction(
         self, partition: int, generation: Generation, entry: NewEntry, keys: TenantKeys
