@@ -111,7 +111,7 @@ def fill_tools(world: World) -> None:
     for at in range(TOOLS):
         name = key.digest("call", str(at).encode())
         agent_type = "bulk" if at % 6 == 0 else "support"
-        fields: dict[str, str | int] = {
+        fields: dict[Any, str | int] = {
             "tenant": key.tenant,
             "agent_type": key.digest("agent_type", agent_type.encode()),
             "tool": key.digest("tool", b"search"),

@@ -1,6 +1,6 @@
 """What is invalidated: a predicate over entries, for those that are there and those still on their way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
@@ -184,9 +184,15 @@ def matches(predicate: Predicate, subject: Subject, at: int) -> bool:
         subject: what is known of the entry.
         at: when it was stored; of one on its way, when its lookup was made: ms since 1970.
     """
-    return reaches(predicate, subject.keyspace) and all(
-        _met(name, predicate, subject, at) for name in _given(predicate)
-    )
+    return matcher(predicate, subject.keyspace)(subject, at)
+
+
+def matcher(predicate: Predicate, keyspace: Keyspace) -> Callable[[Subject, int], bool]:
+    """`matches` for many entries of a keyspace."""
+    if not reaches(predicate, keyspace):
+        return lambda _, __: False
+    names = _given(predicate)
+    return lambda subject, at: all(_met(name, predicate, subject, at) for name in names)
 
 
 def _given(predicate: Predicate) -> list[str]:

@@ -15,6 +15,7 @@ from service.cache.invalidation import (
     Predicate,
     Subject,
     beyond_tags,
+    matcher,
     matches,
     question,
     subject_of,
@@ -117,6 +118,7 @@ class Finder:
     ) -> list[Found]:
         """What of a page matches beyond its tags."""
         rest, partition = beyond_tags(predicate), self._responses.partition(keys)
+        matching = matcher(rest, keyspace)
         texts = await self._texts(keys, rows) if rest.prompt_regex is not None else {}
         whose = None if keyspace is Keyspace.TOOLS else self._generation().embedding
         found = []
@@ -126,7 +128,7 @@ class Finder:
             entry_id = entry_id_of(row["__key"])
             vector = np.frombuffer(row["vector"], "<f4") if "vector" in row else None
             subject = Subject(keyspace, entry_id, text=texts.get(entry_id), vector=vector, embedding=whose)
-            if matches(rest, subject, int(float(row["stored_at"]))):
+            if matching(subject, int(float(row["stored_at"]))):
                 record = (self._keys.record, self._keys.tool_record)[keyspace is Keyspace.TOOLS]
                 found.append(Found(keyspace, entry_id, (record(partition, entry_id), row["__key"])))
         return found
