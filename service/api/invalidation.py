@@ -102,7 +102,7 @@ async def event(request: HttpRequest, services: NamedDependency[Services]) -> Re
     """Invalidate what the rules for this type of event say. All are checked before the first deletes."""
     keys, came = services.keyring.of(request.user.tenant), _event(await request.body())
     data = check_data(came.data)
-    rules = [rule for rule in await services.rules.all(keys) if rule.event == came.type]
+    rules = [rule for rule in await services.rules.all(keys, complete=True) if rule.event == came.type]
     if not rules:
         return encoded(Fired([], 0, 0))
     predicates = await services.invalidator.predicates([filled(rule, data) for rule in rules])

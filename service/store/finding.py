@@ -155,7 +155,7 @@ class Finder:
         fields = pairs(flat)
         if keyspace is Keyspace.TOOLS:
             held = _has_tags(fields, keys, predicate) and matches(
-                beyond_tags(predicate), Subject(keyspace, entry_id), int(fields["stored_at"])
+                beyond_tags(predicate), Subject(keyspace, entry_id), int(fields.get("stored_at", 0))
             )
         else:
             record = unseal(blobs[0], entry_id, keys)

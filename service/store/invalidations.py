@@ -13,6 +13,7 @@ from service.cache.digests import TenantKeys
 from service.cache.invalidation import Newer, Predicate, Subject
 from service.cache.ports import Budget
 from service.cache.tickets import Ticket
+from service.errors import StoreUnavailableError
 from service.store.client import Command, RedisClient, outcome, refusal
 from service.store.keys import Keys
 from service.store.records import seal_text, unseal_text
@@ -47,9 +48,13 @@ class RedisInvalidations:
         counter = self._keys.invalidations_number(partition)
         log = self._keys.invalidations(partition, keys.current.tenant)
         members = [seal_text(_encode(one).decode(), NAME, keys.current) for one in predicates]
-        _, last = await self._redis.run([("SET", counter, now, "NX"), ("GET", counter)], budget)
-        if isinstance(last, Exception):
-            raise refusal(last)
+        replies = await self._redis.run([("SET", counter, now, "NX"), ("GET", counter)], budget)
+        error = next((reply for reply in replies if isinstance(reply, Exception)), None)
+        if error is not None:
+            raise refusal(error)
+        last: bytes | None = replies[1]
+        if last is None or not last.isdigit():
+            raise StoreUnavailableError(f"{counter} holds no number: delete it")
         step = max(1, now - int(last))
         guessed = int(last) + step
         number = await self._write(("INCRBY", counter, step), log, guessed, members, budget)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -109,13 +109,14 @@ class Invalidator:
         begun, outcome = perf_counter(), Outcome()
         try:
             if not dry_run:
-                await self._note(keys, predicates, outcome)
+                with suppress(StoreFullError):  # deleting makes room, and it is noted again
+                    await self._note(keys, predicates)
             for one in predicates:
                 for keyspace in Keyspace:
                     if reaches(one, keyspace):
                         await self._sweep(keys, one, keyspace, outcome, begun + PATIENCE_S, dry_run=dry_run)
             if not dry_run:
-                await self._note(keys, predicates, outcome)
+                await self._note(keys, predicates)
         except StoreUnavailableError as error:
             if dry_run:
                 raise
@@ -125,14 +126,9 @@ class Invalidator:
                 _tell(outcome, perf_counter() - begun)
         return outcome
 
-    async def _note(self, keys: TenantKeys, predicates: Sequence[Predicate], outcome: Outcome) -> None:
-        """Where Redis is full, deleting comes first: it makes room."""
-        try:
-            budget = Budget(self._redis_s)
-            await self._responses.invalidations.note(keys, predicates, self._clock(), budget)
-        except StoreFullError:
-            if outcome.deleted.total():
-                raise
+    async def _note(self, keys: TenantKeys, predicates: Sequence[Predicate]) -> None:
+        budget = Budget(self._redis_s)
+        await self._responses.invalidations.note(keys, predicates, self._clock(), budget)
 
     async def _sweep(
         self,

@@ -11,11 +11,12 @@ import msgspec
 from service.cache.digests import DigestKey, TenantKeys
 from service.cache.ports import Budget
 from service.cache.rules import Rule
-from service.errors import InvalidInputError
+from service.errors import InvalidInputError, StoreUnavailableError
 from service.store.client import Command, RedisClient, refusal
 from service.store.keys import Keys
 from service.store.records import seal_text, unseal_text
 from service.store.responses import RedisResponses
+from service.telemetry import RECORDS_REFUSED
 
 MOST = 1000  # of a tenant
 READ_S = 2.0
@@ -33,20 +34,23 @@ class RedisRules:
         self._keys = keys
         self._responses = responses  # knows the layout
 
-    async def all(self, keys: TenantKeys) -> list[Rule]:
+    async def all(self, keys: TenantKeys, *, complete: bool = False) -> list[Rule]:
         """A tenant's, by name. One that was written under the previous secret counts unless set anew.
 
         Raises:
-            StoreUnavailableError: Redis does not answer.
+            StoreUnavailableError: Redis does not answer; with `complete`, one of them can't be read.
         """
         commands: list[Command] = [("HGETALL", self._key(keys, key)) for key in keys.keys]
         found: dict[str, Rule] = {}
         for key, flat in zip(keys.keys, await self._run(commands), strict=True):
             for field, blob in zip(flat[::2], flat[1::2], strict=True):
-                text = unseal_text(blob, _sealed_as(field), key)
-                if text is not None:
-                    rule = _decode(text)
+                rule = _opened(field, blob, key)
+                if rule is not None:
                     found.setdefault(rule.name, rule)
+                elif complete:
+                    raise StoreUnavailableError(
+                        "a rule can't be read: PUT the rules that are not listed again"
+                    )
         return sorted(found.values(), key=lambda rule: rule.name)
 
     async def put(self, keys: TenantKeys, rule: Rule) -> None:
@@ -81,6 +85,16 @@ class RedisRules:
             if isinstance(reply, Exception):
                 raise refusal(reply)
         return replies
+
+
+def _opened(field: bytes, blob: bytes, key: DigestKey) -> Rule | None:
+    """A rule, if we sealed it and this version knows what it says."""
+    text = unseal_text(blob, _sealed_as(field), key)
+    try:
+        return None if text is None else _decode(text)
+    except msgspec.DecodeError:
+        RECORDS_REFUSED.labels("form").inc()
+        return None
 
 
 def _field(key: DigestKey, name: str) -> bytes:

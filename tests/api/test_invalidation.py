@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
+from redis import Redis
 
 from service.api.auth import Role, create_key
 
@@ -290,3 +291,20 @@ async def test_roles_and_tenants(guarded: Http, keys_file: Path) -> None:
     assert (await guarded.post(EVENTS, json={"type": "e"}, headers=writer)).json()["deleted"] == 1
     assert (await guarded.delete("/v1/cache?confirm=other", headers=admin)).status_code == 400
     assert (await guarded.get(f"/v1/cache/entries/{theirs}", headers=other)).status_code == 200
+
+
+async def test_a_rule_that_was_altered_is_no_rule_and_stops_events(
+    client: Http, redis: Redis, prefix: str
+) -> None:
+    """Who sends the event must hear that not all of it was done."""
+    for name in ("r", "s"):
+        await client.put(f"{RULES}/{name}", json={"event": "e", "where": {"tag": name}})
+    (key,) = redis.scan_iter(f"{prefix}:*:invalidations:rules:*")
+    field, *_ = redis.hkeys(key)
+    redis.hset(key, field, b"\x01 not ours")
+    assert len((await client.get(RULES)).json()["items"]) == 1
+    answer = await client.post(EVENTS, json={"type": "e"})
+    assert (answer.status_code, "can't be read" in answer.json()["detail"]) == (503, True)
+    for name in ("r", "s"):
+        await client.put(f"{RULES}/{name}", json={"event": "e", "where": {"tag": name}})
+    assert (await client.post(EVENTS, json={"type": "e"})).json()["rules"] == ["r", "s"]

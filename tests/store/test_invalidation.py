@@ -20,7 +20,7 @@ from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Predicate, Subject, Where, matches, reaches, subject_of
 from service.cache.ports import Budget, NewEntry
 from service.cache.tickets import Ticket
-from service.errors import StoreUnavailableError
+from service.errors import StoreFullError, StoreUnavailableError
 from service.model import INVALIDATED, Refused
 from service.settings import Settings
 from service.store import finding, invalidations, invalidator
@@ -378,3 +378,47 @@ async def test_nothing_is_skipped_while_redis_clears_up(
     (predicate,) = await parts.invalidator.predicates([Where(tool="search")])
     assert (await parts.invalidator.run(keys, [predicate])).deleted.total() == 3000
     assert there(redis, prefix, "tools:record") == set()
+
+
+async def test_a_full_redis_is_emptied_first(parts: Parts, redis: Redis, prefix: str) -> None:
+    """There is no room for the log: what matches goes all the same, and the caller hears of the rest."""
+    keys = keys_of(parts)
+    for at in range(3):
+        write_tool(redis, prefix, keys.current, call=str(at), tool="t" if at else "other")
+    (predicate,) = await parts.invalidator.predicates([Where(tool="t")])
+    try:
+        redis.config_set("maxmemory", "1")
+        with pytest.raises(StoreFullError, match="at least 2 entries were deleted: run it again"):
+            await parts.invalidator.run(keys, [predicate])
+    finally:
+        redis.config_set("maxmemory", "0")
+    assert len(there(redis, prefix, "tools:record")) == 1
+    assert (await parts.invalidator.run(keys, [predicate])).deleted.total() == 0
+    assert redis.zcard(Keys(prefix).invalidations(0, keys.current.tenant)) == 1
+
+
+async def test_an_answer_made_while_it_runs_comes_too_late(
+    parts: Parts, redis: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may rest on a tool's result that was just going; one asked for afterwards may not."""
+    keys = keys_of(parts)
+    write_tool(redis, prefix, keys.current, call="1", sources=["s"])
+    pages, read = finding.Finder.pages, []
+
+    async def looked_up(*args: Any) -> Any:
+        read.append((await parts.responses.first(keys, ["0" * 32], [], Budget(5))).number)
+        async for page in pages(*args):
+            yield page
+
+    monkeypatch.setattr(finding.Finder, "pages", looked_up)
+    (predicate,) = await parts.invalidator.predicates([Where(source="s")])
+    await parts.invalidator.run(keys, [predicate])
+    read.append((await parts.responses.first(keys, ["0" * 32], [], Budget(5))).number)
+    lookups = [Ticket(number, predicate.at) for number in read]
+    before = await parts.responses.before(keys, ["0" * 32], lookups, Budget(5))
+    subject = Subject(Keyspace.RESPONSES, sources=["s"])
+    refused = [
+        one is not None and one.refuses(subject, at) for one, at in zip(before.newer, lookups, strict=True)
+    ]
+    assert refused == [True] * (len(read) - 1) + [False]
+    assert len(read) >= 3
