@@ -151,8 +151,7 @@ class Invalidator:
                     outcome.note(page)
                     if not dry_run:
                         await self._delete(page, outcome, until)
-                    if perf_counter() > until:
-                        raise StoreUnavailableError(f"it took longer than {PATIENCE_S:.0f} s")
+                    _check_time(until)
             if outcome.matched.total() == before:
                 return
 
@@ -168,9 +167,15 @@ class Invalidator:
             error = next((reply for reply in replies if isinstance(reply, Exception)), None)
             if error is not None:
                 raise refusal(error)
-            if perf_counter() > until:
-                raise StoreUnavailableError(f"it took longer than {PATIENCE_S:.0f} s")
+            _check_time(until)
             await asyncio.sleep(0)  # lookups have their turn
+
+
+def _check_time(until: float) -> None:
+    if perf_counter() > until:
+        raise StoreUnavailableError(
+            f"it took longer than {PATIENCE_S:.0f} s; a source, tag or agent_type beside it shortens it"
+        )
 
 
 def _interrupted(error: StoreUnavailableError, outcome: Outcome) -> StoreUnavailableError:

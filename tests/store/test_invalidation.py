@@ -355,7 +355,7 @@ async def test_time_runs_out(
     monkeypatch.setattr(invalidator, "PATIENCE_S", 0.0)
     (predicate,) = await parts.invalidator.predicates([Where(tool="search")])
     for left in (200, 150):
-        with pytest.raises(StoreUnavailableError, match=r"it took longer than 0 s.; at least 50 entries"):
+        with pytest.raises(StoreUnavailableError, match=r"it took longer than 0 s; .*; at least 50 entries"):
             await parts.invalidator.run(keys, [predicate])
         assert len(there(redis, prefix, "tools:record")) == left
 
