@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, embeddings, health, policies, stats, tools
+from service.api import cache, docs, embeddings, entries, health, invalidation, policies, stats, tools
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
@@ -56,6 +56,9 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 rates=parts.rates,
                 accounting=parts.accounting,
                 ledger=parts.ledger,
+                invalidator=parts.invalidator,
+                rules=parts.rules,
+                entries=parts.entries,
                 why_not_ready=attachment.why_not_ready,
                 embeddings=parts.embeddings,
                 metric_tenants=settings.named_tenants,
@@ -71,6 +74,9 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             *(tools.look_up_tool, tools.store_tool, tools.get_tool_policies, tools.put_tool_policy),
             stats.get_stats,
             *(embeddings.embed, embeddings.lookup_embeddings, embeddings.store_embeddings),
+            *(entries.get_entry, entries.delete_entry, entries.list_entries, entries.clear),
+            *(invalidation.invalidate, invalidation.event),
+            *(invalidation.get_rules, invalidation.put_rule, invalidation.delete_rule),
             *(health.livez, health.readyz, health.metrics),
             docs.files(),
         ],

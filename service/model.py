@@ -393,6 +393,10 @@ class Refused(Struct, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="The rule that refused it.")]
 
 
+INVALIDATED = Refused(stored=False, reason="invalidated")
+"""An invalidation that matches came after the lookup that the store follows."""
+
+
 class Generation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the semantic tier runs on. Vectors of two models are never compared."""
 

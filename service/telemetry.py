@@ -73,6 +73,7 @@ STATS_WAITING = Gauge(
     "Agent_types with counts that Redis doesn't have yet.",
     multiprocess_mode="livesum",
 )
+INVALIDATED = Counter("semcached_invalidated_entries", "Entries deleted by invalidations.", ["keyspace"])
 REDIS_SECONDS = Histogram(
     "semcached_redis_seconds",
     "Time of a round trip to Redis, the wait for a connection included.",
@@ -106,6 +107,7 @@ for _counter, _labels in (
     (POLICIES_REFUSED, ("form", "mac", "id", "fields")),
     (REDIS_FAILURES, ("busy", "timeout", "connection", "refused", "unwell", "unbound")),
     (TURNED_AWAY, ("in_flight", "bodies", "rate")),
+    (INVALIDATED, ("responses", "tools", "embeddings")),
     (VERIFY_FAILURES, ("busy", "slow", "model")),
     (REWRITE_FAILURES, ("none",)),
 ):

@@ -25,7 +25,9 @@ from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.client import RedisClient, connected
 from service.store.embeddings import RedisEmbeddings
+from service.store.entries import Entries
 from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
+from service.store.invalidator import Invalidator
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
 from service.store.leases import RedisLeases
@@ -34,6 +36,7 @@ from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 from service.store.rewritings import RedisRewritings
+from service.store.rules import RedisRules
 from service.store.stats import RedisStats
 from service.store.tools import RedisTools
 from service.verifiers import threaded
@@ -54,6 +57,9 @@ class Parts:
     rates: Rates
     leases: Leases
     embeddings: Embeddings
+    invalidator: Invalidator
+    rules: RedisRules
+    entries: Entries
     lookup: Lookup
     store: Store
     tools: Tools
@@ -178,6 +184,9 @@ async def opened(
                 policies=stored,
                 rates=Rates(redis, keys, redis_s),
                 embeddings=vectors,
+                invalidator=Invalidator(redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s),
+                rules=RedisRules(redis, keys, responses),
+                entries=Entries(redis, keys, responses, now_ms),
                 lookup=Lookup(
                     responses,
                     embedder,

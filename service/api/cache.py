@@ -20,6 +20,7 @@ from service.cache.question import Question
 from service.cache.store import Accepted
 from service.errors import SemcachedError, StoreUnavailableError
 from service.model import (
+    INVALIDATED,
     MAX_BATCH,
     Hit,
     LookupRequest,
@@ -144,7 +145,7 @@ async def store(request: HttpRequest, services: NamedDependency[Services]) -> Re
     else:
         (answer,) = await _stored(services, [accepted], keys, work)
     if isinstance(answer, Refused):
-        await _give_up(services, given, keys)
+        await _give_up(services, given, keys, answer)
     _count_store(answer, services.label(request.user.tenant))
     services.accounting.stored(keys, given.agent_type, answer)
     services.accounting.spent(keys, given.agent_type, work)
@@ -179,7 +180,7 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
                 _count_store(one, label)
                 services.accounting.stored(keys, given.agent_type, one)
                 answers[at] = one
-                await _give_up(services, given, keys)
+                await _give_up(services, given, keys, one)
             else:
                 accepted[at] = one
     kept, work = list(accepted.values()), Work()
@@ -187,7 +188,7 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
         _count_store(result, label)
         services.accounting.stored(keys, accepted[at].request.agent_type, result)
         if isinstance(result, Refused):
-            await _give_up(services, accepted[at].request, keys)
+            await _give_up(services, accepted[at].request, keys, result)
         answers[at] = Failed(problem_of(result)) if isinstance(result, SemcachedError) else result
     if kept:
         services.accounting.spent(keys, kept[0].request.agent_type, work)
@@ -203,11 +204,11 @@ async def _stored(
         return [error] * len(accepted)
 
 
-async def _give_up(services: Services, given: StoreRequest, keys: TenantKeys) -> None:
-    """An answer was refused: whoever waits for it waits no longer."""
+async def _give_up(services: Services, given: StoreRequest, keys: TenantKeys, why: Refused) -> None:
+    """An answer was refused: another's would be, too, unless it was only too late."""
     if given.lookup_id is not None:
         name = services.lookup.name(given, keys)
-        await services.leases.release(keys, name, given.lookup_id, refused=True)
+        await services.leases.release(keys, name, given.lookup_id, refused=why != INVALIDATED)
 
 
 def _x_cache(answers: list[Any]) -> str:

@@ -13,9 +13,12 @@ from service.cache.lookup import Lookup
 from service.cache.store import Store
 from service.cache.tools import Tools
 from service.model import Tenant
+from service.store.entries import Entries
+from service.store.invalidator import Invalidator
 from service.store.ledger import Ledger
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
+from service.store.rules import RedisRules
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class Services:
     rates: Rates
     accounting: Accounting
     ledger: Ledger
+    invalidator: Invalidator
+    rules: RedisRules
+    entries: Entries
     why_not_ready: Callable[[], Awaitable[str | None]]
     metric_tenants: frozenset[str]
 

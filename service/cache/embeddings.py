@@ -212,6 +212,10 @@ class Embeddings:
         EMBEDDINGS.labels(label, "hit").inc(hits)
         EMBEDDINGS.labels(label, "miss").inc(misses)
 
+    async def written(self) -> None:
+        """Wait until what was computed so far is where a deletion finds it."""
+        await self._writing.at_once()
+
     async def close(self) -> None:
         """Write what waits to be."""
         await self._writing.close()

@@ -31,9 +31,9 @@ class Pattern:
         self._found = compiled.search
         self.size: int = compiled.programsize
 
-    def matches(self, text: str) -> bool:
-        """Whether it is found anywhere in the text."""
-        return self._found(text[:LONGEST_TEXT]) is not None
+    def matches(self, text: str, most: int = LONGEST_TEXT) -> bool:
+        """Whether it is found anywhere in the text, or in the start of a longer one."""
+        return self._found(text[:most]) is not None
 
 
 def compiled(field: str, pattern: str) -> Pattern:
@@ -52,6 +52,12 @@ def compiled(field: str, pattern: str) -> Pattern:
         raise InvalidInputError(field, f"is no RE2 pattern: {told}") from None
     if found.size > LARGEST:
         raise InvalidInputError(field, "is too large: use smaller repetitions and classes")
+    return found
+
+
+def quoted(text: str) -> str:
+    """A pattern that finds just that text."""
+    found: str = re2.escape(text)
     return found
 
 

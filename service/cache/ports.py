@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from service.cache.canonical import Identity, Vector
 from service.cache.digests import DigestKey, TenantKeys
+from service.cache.invalidation import Newer
+from service.cache.tickets import Ticket
 from service.errors import SemcachedError
-from service.model import Candidate, Generation, Message, Policy, Record, ToolPolicy, ToolRecord
+from service.model import Candidate, Generation, Message, Policy, Record, Refused, ToolPolicy, ToolRecord
 
 Clock = Callable[[], int]
 """Wall time in ms since 1970."""
@@ -73,6 +75,7 @@ class NewEntry(NamedTuple):
     tags: Tags
     vector: Vector | None
     superseded: tuple[str, ...]
+    lookup: Ticket | None = None  # the one that it follows: an invalidation since then refuses it
 
 
 class First(NamedTuple):
@@ -89,6 +92,7 @@ class Coming(NamedTuple):
     entry_ids: tuple[str, ...]  # under each secret
     embedding: str | None  # the name of its text's vector, where that is wanted
     counted: bool  # whether attempts to store it are
+    lookup: Ticket | None  # the one that it follows
 
 
 class Found(NamedTuple):
@@ -97,6 +101,7 @@ class Found(NamedTuple):
     records: list[Record | None]  # of each id
     embedding: bytes | None  # sealed
     attempts: int  # within a day, this one included; 1 where none is counted
+    newer: Newer | None  # what was invalidated since its lookup; None: it names none
 
 
 class Responses(Protocol):
@@ -142,8 +147,8 @@ class Responses(Protocol):
 
     async def put(
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
-    ) -> list[SemcachedError | None]:
-        """Write entries, each whole or not at all; the error of each that wasn't written.
+    ) -> list[SemcachedError | Refused | None]:
+        """Write entries, each whole or not at all; why each wasn't written, or was taken back.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time: nothing is promised.
@@ -308,6 +313,7 @@ class NewTool(NamedTuple):
     tool: str
     sources: list[str]
     superseded: tuple[str, ...]  # its ids under a previous secret
+    lookup: Ticket | None  # the one that it follows
 
 
 class ToolResults(Protocol):
@@ -322,8 +328,17 @@ class ToolResults(Protocol):
             StoreUnavailableError: Redis did not answer in time.
         """
 
-    async def put(self, keys: TenantKeys, entry: NewTool, budget: Budget) -> None:
-        """Write it, whole or not at all, and give its lease back.
+    async def before(
+        self, keys: TenantKeys, names: Sequence[str], lookup: Ticket | None, budget: Budget
+    ) -> tuple[list[ToolRecord | None], Newer | None]:
+        """Results by id as `read` has them, and what was invalidated since the lookup.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def put(self, keys: TenantKeys, entry: NewTool, budget: Budget) -> bool:
+        """Write it, whole or not at all, and give its lease back; False: it was invalidated meanwhile.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time, or refuses: nothing is promised.

@@ -13,6 +13,7 @@ from service.cache.bypass import passed_by
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
 from service.cache.embeddings import Embeddings, Wanted
+from service.cache.invalidation import Newer, subject_of
 from service.cache.lifetime import Jitter, is_over, lived, ttl_of
 from service.cache.ports import (
     Budget,
@@ -26,8 +27,9 @@ from service.cache.ports import (
     Work,
 )
 from service.cache.rewriting import Rewriting, is_wanted, own_words
+from service.cache.tickets import Ticket, ticket
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
-from service.model import Generation, Policy, Record, Refused, Stored, StoreRequest, Tier
+from service.model import INVALIDATED, Generation, Policy, Record, Refused, Stored, StoreRequest, Tier
 
 ITEM_S = 0.008
 """What each further item of a batch adds to the time for Redis: inserting into a graph is slow."""
@@ -70,6 +72,7 @@ class Prior(NamedTuple):
 
     record: Record | None  # the live entry that it takes the place of
     attempts: int  # to store it, this one included, where its policy counts
+    newer: Newer | None  # what was invalidated since its lookup; None: it names none
     kept: Wanted  # its text, with what is kept of its vector
 
     def admits(self, one: Accepted) -> bool:
@@ -158,10 +161,10 @@ class Store:
 
     async def _stored(
         self, accepted: Sequence[Accepted], prior: Sequence[Prior], errand: Errand
-    ) -> list[Stored | SemcachedError]:
+    ) -> list[Stored | Refused | SemcachedError]:
         """What became of each."""
         standalone = await self._standalone(accepted, errand)
-        outcomes: list[Stored | SemcachedError | None] = [None] * len(accepted)
+        outcomes: list[Stored | Refused | SemcachedError | None] = [None] * len(accepted)
         entries: dict[int, NewEntry] = {}
         for at, vector in enumerate(await self._vectors(accepted, standalone, prior, errand)):
             if isinstance(vector, EmbedderError):
@@ -169,7 +172,11 @@ class Store:
             elif vector is not None and vector.size != errand.generation.dim:  # before the index was known
                 outcomes[at] = InvalidInputError("embedding", f"the index has {errand.generation.dim} values")
             else:
-                entries[at] = self._living(accepted[at], standalone[at], vector, prior[at], errand)
+                entry = self._living(accepted[at], standalone[at], vector, prior[at], errand)
+                if _is_late(entry, prior[at].newer):
+                    outcomes[at] = INVALIDATED
+                else:
+                    entries[at] = entry
         errors = await self._responses.put(errand.keys, list(entries.values()), errand.budget)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
             outcomes[at] = error or _receipt(accepted[at], entry.record)
@@ -190,6 +197,7 @@ class Store:
                 entry_ids=tuple(identity.entry_id for identity in one.query.identities),
                 embedding=self._embeddings.name(one.text, errand.keys) if one.is_embedded else None,
                 counted=one.policy.admit_after > 1,
+                lookup=_lookup_of(one),
             )
             for one in accepted
         ]
@@ -199,6 +207,7 @@ class Store:
             Prior(
                 record=next((it for it in past.records if it and not is_over(it, one.policy, now)), None),
                 attempts=past.attempts,
+                newer=past.newer,
                 kept=Wanted(one.text, wish.embedding, past.embedding),
             )
             for one, wish, past in zip(accepted, coming, found, strict=True)
@@ -282,7 +291,19 @@ def _entry(
         sources=[key.digest("source", source.encode()) for source in record.sources],
         tags=[key.digest("tag", tag.encode()) for tag in record.tags],
     )
-    return NewEntry(record, tags, vector, tuple(other.entry_id for other in one.query.identities[1:]))
+    superseded = tuple(other.entry_id for other in one.query.identities[1:])
+    return NewEntry(record, tags, vector, superseded, _lookup_of(one))
+
+
+def _lookup_of(one: Accepted) -> Ticket | None:
+    return None if one.request.lookup_id is None else ticket(one.request.lookup_id)
+
+
+def _is_late(entry: NewEntry, newer: Newer | None) -> bool:
+    """Whether what it rests on was invalidated since its lookup."""
+    if newer is None or entry.lookup is None:
+        return False
+    return newer.refuses(subject_of(entry.record, entry.vector), entry.lookup)
 
 
 def _receipt(one: Accepted, record: Record) -> Stored:

@@ -12,14 +12,16 @@ from service.cache.admission import is_error
 from service.cache.arguments import canonical
 from service.cache.canonical import check_identifier
 from service.cache.digests import TenantKeys
+from service.cache.invalidation import tool_subject
 from service.cache.leases import REFRESH_S, Leases, Wish
 from service.cache.lifetime import JITTER, Jitter
 from service.cache.ports import Budget, Clock, NewTool, Policies, ToolResults
 from service.cache.sharing import Shared
 from service.cache.side_effects import by_name
-from service.cache.tickets import issued
+from service.cache.tickets import Ticket, issued, ticket
 from service.errors import InvalidInputError, StoreUnavailableError
 from service.model import (
+    INVALIDATED,
     Reason,
     Refused,
     ToolCall,
@@ -172,20 +174,34 @@ class Tools:
         result = _checked(request)
         call = self.call(request, keys)
         why = call.refusal or ("error" if is_error(result) else None)
-        if why is not None or call.policy is None:
-            if request.lookup_id is not None:
-                await self._leases.release(keys, call.names[0], request.lookup_id, refused=True)
-            return Refused(stored=False, reason=why or "unreadable")
+        stored = await self._kept(request, call, call.policy) if why is None and call.policy else None
+        if stored is not None:
+            return stored
+        if request.lookup_id is not None:  # another's would be refused, too, unless this was only too late
+            await self._leases.release(keys, call.names[0], request.lookup_id, refused=why is not None)
+        return INVALIDATED if why is None else Refused(stored=False, reason=why)
+
+    async def _kept(self, request: ToolStoreRequest, call: Call, policy: ToolPolicy) -> ToolStored | None:
+        """None: what it rests on was invalidated since its lookup."""
         budget = Budget(self._redis_s)
-        before, _ = await self._results.read(keys, call.names, budget)
-        entry = self._entry(request, call, call.policy, next((one for one in before if one), None))
-        await self._results.put(keys, entry, budget)
+        lookup = None if request.lookup_id is None else ticket(request.lookup_id)
+        before, newer = await self._results.before(call.keys, call.names, lookup, budget)
+        entry = self._entry(request, call, policy, next((one for one in before if one), None), lookup)
+        if newer is not None and lookup is not None and newer.refuses(tool_subject(entry.record), lookup):
+            return None
+        if not await self._results.put(call.keys, entry, budget):
+            return None
         end = entry.record.fresh_until
         left_s = None if end is None else (end - entry.record.stored_at) / 1000
         return ToolStored(stored=True, entry_id=entry.record.entry_id, expires_in_s=left_s)
 
     def _entry(
-        self, request: ToolStoreRequest, call: Call, policy: ToolPolicy, before: ToolRecord | None
+        self,
+        request: ToolStoreRequest,
+        call: Call,
+        policy: ToolPolicy,
+        before: ToolRecord | None,
+        lookup: Ticket | None,
     ) -> NewTool:
         now, key = self._clock(), call.keys.current
         result, compressed = packed(bytes(request.result))
@@ -213,6 +229,7 @@ class Tools:
             tool=key.digest("tool", request.tool.encode()),
             sources=[key.digest("source", source.encode()) for source in sources],
             superseded=call.names[1:],
+            lookup=lookup,
         )
 
     def _end(self, request: ToolStoreRequest, policy: ToolPolicy, now: int) -> int | None:

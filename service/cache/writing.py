@@ -71,14 +71,18 @@ class Writing:
             log.exception("unexpected error while writing embeddings")
         finally:
             for one in page:
-                del self._waiting[one.name]
-                self._size -= len(one.raw)
+                if self._waiting.pop(one.name, None) is not None:  # else it was written at once
+                    self._size -= len(one.raw)
 
     async def close(self) -> None:
         """Write what still waits, for a moment."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        await self.at_once()
+
+    async def at_once(self) -> None:
+        """Write what waits now, or give up after a request's time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._redis_s):
                 while self._waiting:

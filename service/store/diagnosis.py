@@ -119,6 +119,7 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
         ("MGET", name),
         ("SET", name, "", "PX", 1),
         ("INCR", name),
+        ("INCRBY", name, 1),
         ("PEXPIRE", name, 1),
         ("EXPIRE", name, 1, "NX"),
         ("EXISTS", name),

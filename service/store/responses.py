@@ -6,9 +6,10 @@ from typing import Any
 
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys, partition_of
+from service.cache.invalidation import subject_of
 from service.cache.ports import Budget, Coming, First, Found, NewEntry, Search
 from service.errors import LayoutError, SemcachedError, StoreUnavailableError
-from service.model import Candidate, Generation, Record
+from service.model import INVALIDATED, Candidate, Generation, Record, Refused
 from service.store.client import (
     Command,
     IndexMissingError,
@@ -17,6 +18,7 @@ from service.store.client import (
     outcome,
     refusal,
 )
+from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
@@ -48,6 +50,7 @@ class RedisResponses:
         self._keys = keys
         self._layout: Layout | None = None
         self._generation: Generation | None = None
+        self.invalidations = RedisInvalidations(redis, keys, self.partition)
 
     @property
     def generation(self) -> Generation | None:
@@ -109,14 +112,16 @@ class RedisResponses:
         commands: list[Command] = [("MGET", *(key for _, key in ids), *vectors)]
         for one in coming:
             commands += _counting(self._keys.asked(partition, one.entry_ids[0])) if one.counted else []
-        blobs, *counts = await self._redis.run(commands, budget)
-        values, numbers = iter(_value(blobs)), iter(counts)
+            commands += [self.invalidations.since_command(keys, one.lookup)] if one.lookup else []
+        blobs, *others = await self._redis.run(commands, budget)
+        values, said = iter(_value(blobs)), iter(others)
         records = [[unseal(next(values), entry_id, keys) for entry_id in one.entry_ids] for one in coming]
         return [
             Found(
                 records=found,
                 embedding=next(values) if one.embedding else None,
-                attempts=_count(list(islice(numbers, COUNTING))) if one.counted else 1,
+                attempts=_count(list(islice(said, COUNTING))) if one.counted else 1,
+                newer=self.invalidations.newer(keys, next(said)) if one.lookup else None,
             )
             for one, found in zip(coming, records, strict=True)
         ]
@@ -141,13 +146,41 @@ class RedisResponses:
 
     async def put(
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
-    ) -> list[SemcachedError | None]:
+    ) -> list[SemcachedError | Refused | None]:
         """See `cache.ports.Responses`. Each entry is a transaction of its own."""
         partition, generation = self.partition(keys), self._current()
         transactions = [self._transaction(partition, generation, entry, keys) for entry in entries]
         commands = [command for transaction in transactions for command in transaction]
+        late = [one for one in entries if one.lookup is not None]
+        commands += [self.invalidations.since_command(keys, one.lookup) for one in late if one.lookup]
         replies = iter(await self._redis.run(commands, budget))
-        return [outcome(list(islice(replies, len(transaction)))) for transaction in transactions]
+        outcomes: list[SemcachedError | Refused | None] = [
+            outcome(list(islice(replies, len(transaction)))) for transaction in transactions
+        ]
+        gone = {id(one) for one in await self._taken_back(keys, late, list(replies), budget)}
+        return [
+            INVALIDATED if id(entry) in gone else one for entry, one in zip(entries, outcomes, strict=True)
+        ]
+
+    async def _taken_back(
+        self, keys: TenantKeys, entries: Sequence[NewEntry], logs: Sequence[Any], budget: Budget
+    ) -> list[NewEntry]:
+        """Delete again what was invalidated while it was written."""
+        partition, generation = self.partition(keys), self._current()
+        gone = [
+            one
+            for one, reply in zip(entries, logs, strict=True)
+            if one.lookup is not None
+            and self.invalidations.refuses(keys, reply, subject_of(one.record, one.vector), one.lookup)
+        ]
+        ids = [one.record.entry_id for one in gone]
+        named = [
+            (self._keys.record(partition, id_), self._keys.document(partition, generation, id_))
+            for id_ in ids
+        ]
+        for reply in await self._redis.run([("UNLINK", *pair) for pair in named], budget):
+            _value(reply)
+        return gone
 
     def _transaction(
         self, partition: int, generation: Generation, entry: NewEntry, keys: TenantKeys

@@ -1,9 +1,12 @@
 """The entries of the keyspace `tools`: records and index documents."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from service.cache.digests import TenantKeys
+from service.cache.invalidation import Newer, tool_subject
 from service.cache.ports import Budget, NewTool
+from service.cache.tickets import Ticket
 from service.model import ToolRecord
 from service.store.client import Command, RedisClient, outcome, refusal
 from service.store.keys import Keys
@@ -18,29 +21,52 @@ class RedisTools:
         self._redis = redis
         self._keys = keys
         self._responses = responses  # knows the layout
+        self._log = responses.invalidations
 
     async def read(
         self, keys: TenantKeys, names: Sequence[str], budget: Budget
     ) -> tuple[list[ToolRecord | None], int]:
         """See `cache.ports.ToolResults`."""
         partition = self._responses.partition(keys)
-        wanted = [self._keys.tool_record(partition, name) for name in names]
-        (reply,) = await self._redis.run(
-            [("MGET", *wanted, self._keys.invalidations_number(partition))], budget
-        )
-        if isinstance(reply, Exception):
-            raise refusal(reply)
-        *blobs, number = reply
-        return [
-            None if blob is None else unseal_tool(blob, name, keys)
-            for name, blob in zip(names, blobs, strict=True)
-        ], number_of(number)
+        number = self._keys.invalidations_number(partition)
+        (reply,) = await self._redis.run([("MGET", *self._records(keys, names), number)], budget)
+        *blobs, last = _value(reply)
+        return _unsealed(names, blobs, keys), number_of(last)
 
-    async def put(self, keys: TenantKeys, entry: NewTool, budget: Budget) -> None:
+    async def before(
+        self, keys: TenantKeys, names: Sequence[str], lookup: Ticket | None, budget: Budget
+    ) -> tuple[list[ToolRecord | None], Newer | None]:
         """See `cache.ports.ToolResults`."""
-        error = outcome(await self._redis.run(self._transaction(keys, entry), budget))
+        commands: list[Command] = [("MGET", *self._records(keys, names))]
+        commands += [self._log.since_command(keys, lookup)] if lookup else []
+        blobs, *log = await self._redis.run(commands, budget)
+        return _unsealed(names, _value(blobs), keys), self._log.newer(keys, log[0]) if log else None
+
+    async def put(self, keys: TenantKeys, entry: NewTool, budget: Budget) -> bool:
+        """See `cache.ports.ToolResults`."""
+        commands = self._transaction(keys, entry)
+        length = len(commands)
+        commands += [self._log.since_command(keys, entry.lookup)] if entry.lookup else []
+        replies = await self._redis.run(commands, budget)
+        error = outcome(replies[:length])
         if error is not None:
             raise error
+        if entry.lookup is None or not self._log.refuses(
+            keys, replies[-1], tool_subject(entry.record), entry.lookup
+        ):
+            return True
+        await self._take_back(keys, entry.record.entry_id, budget)
+        return False
+
+    async def _take_back(self, keys: TenantKeys, name: str, budget: Budget) -> None:
+        partition = self._responses.partition(keys)
+        pair = (self._keys.tool_record(partition, name), self._keys.tool_document(partition, name))
+        for reply in await self._redis.run([("UNLINK", *pair)], budget):
+            _value(reply)
+
+    def _records(self, keys: TenantKeys, names: Sequence[str]) -> list[str]:
+        partition = self._responses.partition(keys)
+        return [self._keys.tool_record(partition, name) for name in names]
 
     def _transaction(self, keys: TenantKeys, entry: NewTool) -> list[Command]:
         partition, record = self._responses.partition(keys), entry.record
@@ -57,6 +83,21 @@ class RedisTools:
             *([] if end is None else [("PEXPIREAT", document, end)]),
             ("EXEC",),
         ]
+
+
+def _unsealed(
+    names: Sequence[str], blobs: Sequence[bytes | None], keys: TenantKeys
+) -> list[ToolRecord | None]:
+    return [
+        None if blob is None else unseal_tool(blob, name, keys)
+        for name, blob in zip(names, blobs, strict=True)
+    ]
+
+
+def _value(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise refusal(reply)
+    return reply
 
 
 def _document(entry: NewTool) -> Command:

@@ -1,0 +1,242 @@
+"""Finds what a predicate matches, by the indexes and page by page; changes nothing."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from service.cache.digests import TenantKeys
+from service.cache.invalidation import (
+    TAGS,
+    Keyspace,
+    Predicate,
+    Subject,
+    beyond_tags,
+    matcher,
+    matches,
+    question,
+    subject_of,
+)
+from service.cache.ports import Budget
+from service.errors import StoreUnavailableError
+from service.model import Generation
+from service.store.client import Command, RedisClient, refusal
+from service.store.diagnosis import pairs
+from service.store.keys import Keys, entry_id_of
+from service.store.records import unseal
+from service.store.responses import RedisResponses
+
+PAGE = 500
+READ_S = 2.0
+"""A page of vectors or records takes longer than a lookup, and nobody waits behind it."""
+TIMEOUT_MS = 1000
+IDLE_MS = 30_000  # after which Redis forgets a cursor that we left behind
+
+_json = msgspec.json.Encoder().encode
+
+
+class Found(NamedTuple):
+    """An entry that matches."""
+
+    keyspace: Keyspace
+    entry_id: str
+    keys: tuple[str | bytes, ...]  # what holds it
+    listed: tuple[str, bytes] | None = None  # a sorted set and its member that go with it
+    live: bool = True  # False: only its place in the list is left
+
+
+class Finder:
+    """Pages of what is there."""
+
+    def __init__(self, redis: RedisClient, keys: Keys, responses: RedisResponses) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._responses = responses  # knows the layout and the generation
+
+    async def pages(
+        self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace
+    ) -> AsyncGenerator[list[Found]]:
+        """What matches in a keyspace that the predicate reaches; an empty page says that time went by.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer, or refuses.
+        """
+        if keyspace is Keyspace.EMBEDDINGS:
+            for key in keys.keys:
+                model = None if predicate.model is None else key.digest("model", predicate.model.encode())
+                async for page in self._embeddings(keys, key.tenant, predicate, model):
+                    yield page
+        elif predicate.entry_id is not None:
+            yield await self._one(keys, predicate, keyspace, predicate.entry_id)
+        else:
+            index = self._index(keys, keyspace)
+            async with aclosing(self._rows(index, keys, predicate)) as pages:
+                async for rows in pages:
+                    yield await self._matching(keys, predicate, keyspace, rows)
+
+    def _index(self, keys: TenantKeys, keyspace: Keyspace) -> str:
+        partition = self._responses.partition(keys)
+        if keyspace is Keyspace.TOOLS:
+            return self._keys.tool_index(partition)
+        return self._keys.index(partition, self._generation())
+
+    def _generation(self) -> Generation:
+        generation = self._responses.generation
+        if generation is None:
+            raise StoreUnavailableError("the service is not ready; /readyz says why")
+        return generation
+
+    async def _rows(
+        self, index: str, keys: TenantKeys, predicate: Predicate
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """Documents with the predicate's tags.
+
+        Times are compared by us: a cursor over a numeric range ends early when the range's tree changes.
+        """
+        query, params = tag_query(keys, predicate)
+        fields = ["@__key", "@stored_at"] + ["@vector"] * (predicate.vector is not None)
+        cursor = ("WITHCURSOR", "COUNT", PAGE, "MAXIDLE", IDLE_MS, "TIMEOUT", TIMEOUT_MS, "DIALECT", 2)
+        asked: Command = (index, query, "PARAMS", len(params), *params, "LOAD", len(fields), *fields)
+        page, at = await self._call("FT.AGGREGATE", *asked, *cursor)
+        try:
+            while True:
+                rows = [pairs(row) for row in page[1:]]  # before them, how many
+                yield [row for row in rows if row.keys() >= {"__key", "stored_at"}]  # else it has expired
+                if not at:
+                    return
+                page, at = await self._call("FT.CURSOR", "READ", index, at, "COUNT", PAGE)
+        finally:
+            if at:
+                with suppress(StoreUnavailableError):
+                    await self._call("FT.CURSOR", "DEL", index, at)
+
+    async def _matching(
+        self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace, rows: Sequence[Mapping[str, Any]]
+    ) -> list[Found]:
+        """What of a page matches beyond its tags."""
+        rest, partition = beyond_tags(predicate), self._responses.partition(keys)
+        matching = matcher(rest, keyspace)
+        texts = await self._texts(keys, rows) if rest.prompt_regex is not None else {}
+        whose = None if keyspace is Keyspace.TOOLS else self._generation().embedding
+        found = []
+        for at, row in enumerate(rows):
+            if at % 50 == 0:
+                await asyncio.sleep(0)  # others have their turn
+            entry_id = entry_id_of(row["__key"])
+            vector = np.frombuffer(row["vector"], "<f4") if "vector" in row else None
+            subject = Subject(keyspace, entry_id, text=texts.get(entry_id), vector=vector, embedding=whose)
+            if matching(subject, int(float(row["stored_at"]))):
+                record = (self._keys.record, self._keys.tool_record)[keyspace is Keyspace.TOOLS]
+                found.append(Found(keyspace, entry_id, (record(partition, entry_id), row["__key"])))
+        return found
+
+    async def _texts(self, keys: TenantKeys, rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
+        """The questions of a page's records, by id."""
+        ids = [entry_id_of(row["__key"]) for row in rows]
+        records = await self._responses.records(keys, ids, Budget(READ_S))
+        return {one.entry_id: question(one.text, one.messages) for one in records if one is not None}
+
+    async def _one(
+        self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace, entry_id: str
+    ) -> list[Found]:
+        """An entry by its id, if it is the tenant's and what else is asked for holds."""
+        partition = self._responses.partition(keys)
+        if keyspace is Keyspace.TOOLS:
+            record_key = self._keys.tool_record(partition, entry_id)
+            document = self._keys.tool_document(partition, entry_id)
+        else:
+            record_key = self._keys.record(partition, entry_id)
+            document = self._keys.document(partition, self._generation(), entry_id)
+        commands: list[Command] = [("MGET", record_key), ("HGETALL", document)]
+        blobs, flat = [_value(one) for one in await self._redis.run(commands, Budget(READ_S))]
+        fields = pairs(flat)
+        if keyspace is Keyspace.TOOLS:
+            held = _has_tags(fields, keys, predicate) and matches(
+                beyond_tags(predicate), Subject(keyspace, entry_id), int(fields.get("stored_at", 0))
+            )
+        else:
+            record = unseal(blobs[0], entry_id, keys)
+            vector = np.frombuffer(fields["vector"], "<f4") if "vector" in fields else None
+            held = record is not None and matches(predicate, subject_of(record, vector), record.stored_at)
+        return [Found(keyspace, entry_id, (record_key, document))] if held else []
+
+    async def _embeddings(
+        self, keys: TenantKeys, tenant: str, predicate: Predicate, model: str | None
+    ) -> AsyncGenerator[list[Found]]:
+        """By score, which what others add or remove doesn't shift, newest first."""
+        partition = self._responses.partition(keys)
+        listed = self._keys.embeddings(partition, tenant)
+        top: str | bytes = "+inf"
+        while page := await self._listed(listed, top):
+            held = [
+                Found(Keyspace.EMBEDDINGS, name, (self._keys.embedding(partition, name),), (listed, member))
+                for member, score in page
+                for name in [entry_id_of(member)]
+                if (model is None or member.startswith(model.encode() + b":"))
+                and (predicate.older_than_ms is None or score <= predicate.at - predicate.older_than_ms)
+            ]
+            there = await self._there([one.keys[0] for one in held])
+            yield [one._replace(live=live) for one, live in zip(held, there, strict=True)]
+            top = f"({page[-1][1]:.0f}"
+
+    async def _listed(self, listed: str, top: str | bytes) -> list[tuple[bytes, float]]:
+        """Members and scores below `top`, greatest first; all that share the last one's score among them."""
+        page = await self._scored("ZRANGE", listed, top, "-inf", "BYSCORE", "REV", "LIMIT", 0, PAGE)
+        if len(page) < PAGE:
+            return page
+        last = page[-1][1]
+        ties = await self._scored("ZRANGE", listed, f"{last:.0f}", f"{last:.0f}", "BYSCORE")
+        return [one for one in page if one[1] > last] + ties
+
+    async def _scored(self, *command: str | bytes | float) -> list[tuple[bytes, float]]:
+        flat = await self._call(*command, "WITHSCORES")
+        return list(zip(flat[::2], map(float, flat[1::2]), strict=True))
+
+    async def _there(self, names: Sequence[str | bytes]) -> list[bool]:
+        commands: list[Command] = [("EXISTS", name) for name in names]
+        return [bool(_value(one)) for one in await self._redis.run(commands, Budget(READ_S))]
+
+    async def _call(self, *command: str | bytes | float) -> Any:
+        (reply,) = await self._redis.run([command], Budget(READ_S))
+        return _value(reply)
+
+
+def tag_query(keys: TenantKeys, predicate: Predicate) -> tuple[str, list[str]]:
+    """The tags of a predicate as a query, and its parameters; the tenant is always among them."""
+    clauses = [("tenant", [key.tenant for key in keys.keys]), *_tags(keys, predicate)]
+    words, params = [], []
+    for at, (field, digests) in enumerate(clauses):
+        names = [f"p{at}_{number}" for number in range(len(digests))]
+        words.append(f"@{field}:{{{'|'.join('$' + name for name in names)}}}")
+        params += [part for pair in zip(names, digests, strict=True) for part in pair]
+    return " ".join(words), params
+
+
+def _tags(keys: TenantKeys, predicate: Predicate) -> list[tuple[str, list[str]]]:
+    """Fields of the index, each with what it may be: a digest under each secret."""
+    wanted: list[tuple[str, bytes]] = []
+    for name in TAGS:
+        value = getattr(predicate, name)
+        if name == "attributes":
+            wanted += [("attribute", _json(pair)) for pair in (value or {}).items()]
+        elif value is not None:
+            wanted.append((name, value.encode()))
+    return [(field, [key.digest(field, data) for key in keys.keys]) for field, data in wanted]
+
+
+def _has_tags(fields: Mapping[str, Any], keys: TenantKeys, predicate: Predicate) -> bool:
+    """Whether a document has the tags that a query would ask for."""
+    wanted = [("tenant", [key.tenant for key in keys.keys]), *_tags(keys, predicate)]
+    return all(
+        not set(digests).isdisjoint(fields.get(field, b"").decode().split(",")) for field, digests in wanted
+    )
+
+
+def _value(reply: Any) -> Any:
+    """A reply's value."""
+    if isinstance(reply, Exception):
+        raise refusal(reply)
+    return reply
