@@ -101,6 +101,10 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     history: Annotated[
         History, Meta(description="When an answer given in another conversation may be served.")
     ] = History.EXACT
+    max_entries: Annotated[
+        Annotated[int, Meta(ge=1, le=2**53)] | None,
+        Meta(description="How many entries there may be: beyond it the least recently used go; null: any."),
+    ] = None
 
     def guarded(self, name: GuardName) -> bool:
         """Whether a guard is on."""

@@ -15,9 +15,11 @@ from service.cache.lookup import Lookup
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
 from service.cache.rewriting import rewriting
 from service.cache.store import Store
+from service.cache.usage import Uses
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
+from service.store.bounds import Bounds, holding
 from service.store.client import RedisClient, connected
 from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
 from service.store.keys import Keys
@@ -26,6 +28,7 @@ from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 from service.store.rewritings import RedisRewritings
+from service.store.usage import RedisUsage
 from service.verifiers import threaded
 
 SECRET_BYTES = 32
@@ -142,7 +145,12 @@ async def opened(
     ):
         responses = RedisResponses(redis, keys)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
-        async with rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites:
+        uses = Uses(now_ms)
+        bounds = Bounds(uses, RedisUsage(redis, keys, responses), stored, keyring)
+        async with (
+            rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites,
+            holding(bounds),
+        ):
             yield Parts(
                 settings=settings,
                 keyring=keyring,
@@ -157,6 +165,7 @@ async def opened(
                     verifier=verifier,
                     policies=policies or stored,
                     rewriting=rewrites,
+                    uses=uses,
                     clock=now_ms,
                     redis_s=redis_s,
                 ),
@@ -165,6 +174,7 @@ async def opened(
                     embedder,
                     policies=policies or stored,
                     rewriting=rewrites,
+                    uses=uses,
                     clock=now_ms,
                     redis_s=redis_s,
                 ),

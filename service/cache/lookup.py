@@ -14,7 +14,7 @@ from service.cache import canonical
 from service.cache.digests import TenantKeys
 from service.cache.guards import Asked
 from service.cache.policy import DEFAULT, cut_of, filled
-from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier
+from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Uses, Verifier
 from service.cache.question import Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.errors import EmbedderError, StoreUnavailableError, VerifierError
@@ -50,6 +50,7 @@ class Lookup:
         verifier: Verifier | None,
         policies: Policies,
         rewriting: Rewriting,
+        uses: Uses,
         clock: Clock,
         redis_s: float,
     ) -> None:
@@ -58,6 +59,7 @@ class Lookup:
         self._verifier = verifier
         self._policies = policies
         self._rewriting = rewriting
+        self._uses = uses
         self._clock = clock
         self._redis_s = redis_s
 
@@ -119,6 +121,9 @@ class Lookup:
         except StoreUnavailableError:
             for question in questions:
                 question.reason, question.rule = Reason.DEGRADED, None
+        for question in questions:
+            if question.served is not None and question.asked.policy.max_entries is not None:
+                self._uses.hit(keys.tenant, question.served[2])
         generation, now, latency_ms = self._responses.generation, self._clock(), _ms_since(begun)
         return [question.answer(generation, now, run.stages_ms, latency_ms) for question in questions]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from service.cache.canonical import Identity, Vector
 from service.cache.digests import TenantKeys
 from service.errors import SemcachedError
-from service.model import Candidate, Generation, Message, Policy, Record
+from service.model import Candidate, Generation, Message, Policy, Record, Tenant
 
 Clock = Callable[[], int]
 """Wall time in ms since 1970."""
@@ -186,3 +186,13 @@ class Policies(Protocol):
 
         None: one was set and can't be read, so that nobody knows what the semantic tier may serve.
         """
+
+
+class Uses(Protocol):
+    """What was used, where a policy bounds the number of entries. Only noted; what follows comes later."""
+
+    def hit(self, tenant: Tenant, record: Record) -> None:
+        """An entry was served."""
+
+    def stored(self, tenant: Tenant, record: Record, bound: int) -> None:
+        """An entry was stored, or may have been."""

@@ -10,7 +10,7 @@ from service.cache import canonical
 from service.cache.canonical import Query, Vector
 from service.cache.digests import TenantKeys
 from service.cache.policy import DEFAULT
-from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags
+from service.cache.ports import Budget, Clock, Embedder, NewEntry, Policies, Responses, Tags, Uses
 from service.cache.rewriting import Rewriting, is_wanted, own_words
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
 from service.model import DEFAULT_TTL_S, Generation, Record, Refused, Stored, StoreRequest, Tier
@@ -39,6 +39,7 @@ class Store:
         *,
         policies: Policies,
         rewriting: Rewriting,
+        uses: Uses,
         clock: Clock,
         redis_s: float,
     ) -> None:
@@ -46,6 +47,7 @@ class Store:
         self._embedder = embedder
         self._policies = policies
         self._rewriting = rewriting
+        self._uses = uses
         self._clock = clock
         self._redis_s = redis_s
 
@@ -95,10 +97,19 @@ class Store:
             else:
                 entry = _entry(accepted[at], standalone[at], vector, keys, generation, now=self._clock())
                 entries[at] = _extended(entry, before[at])
-        errors = await self._responses.put(keys, list(entries.values()), budget)
+        try:
+            errors = await self._responses.put(keys, list(entries.values()), budget)
+        finally:  # also where nobody knows what was stored
+            self._note([entry.record for entry in entries.values()], keys)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
             outcomes[at] = error or _receipt(accepted[at], entry.record)
         return [outcome for outcome in outcomes if outcome is not None]
+
+    def _note(self, records: Sequence[Record], keys: TenantKeys) -> None:
+        for record in records:
+            policy = self._policies.of(keys, record.agent_type)
+            if policy is not None and policy.max_entries is not None:
+                self._uses.stored(keys.tenant, record, policy.max_entries)
 
     async def _before(
         self, accepted: Sequence[Accepted], keys: TenantKeys, budget: Budget

@@ -91,6 +91,8 @@ class RedisPolicies:
         self._known: dict[Names, Kept] = {}
         self._doubted: dict[bytes, str] = {}  # why, by field
         self._told: dict[bytes, str] = {}
+        self.bounds: dict[Names, int] = {}
+        """`max_entries`, of those who have one."""
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy | None:
         """See `cache.ports.Policies`. Costs no round trip."""
@@ -169,6 +171,11 @@ class RedisPolicies:
         known = self._known.get(kept.body.names)
         if known is None or kept.body.number >= known.body.number:
             self._known[kept.body.names] = kept
+            bound = None if kept.policy is None else kept.policy.max_entries
+            if bound is None:
+                self.bounds.pop(kept.body.names, None)
+            else:
+                self.bounds[kept.body.names] = bound
         POLICIES.set(len(self._known))
 
     def _is_left_over(self, field: bytes) -> bool:

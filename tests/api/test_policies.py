@@ -36,6 +36,7 @@ DEFAULTS = {
     "verifier_head": None,
     "verifier_version": digest_of(WEIGHTS.read_bytes()),
     "history": "exact",
+    "max_entries": None,
 }
 
 

@@ -45,6 +45,7 @@ def reading(parts: Parts, verifier: Reader | None, policy: Policy | None = None)
         verifier=verifier,
         policies=Same(policy or Policy()),
         rewriting=parts.lookup._rewriting,
+        uses=parts.lookup._uses,
         clock=now_ms,
         redis_s=5,
     )
