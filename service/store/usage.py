@@ -4,9 +4,10 @@ Members are entry ids, scores ms since 1970. It stands beside the entries, and m
 entries that expired or were deleted) or too few: how many entries there are, the index says.
 """
 
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any, NamedTuple
 
 from service.cache.digests import TenantKeys
@@ -75,9 +76,9 @@ class RedisUsage:
     async def evict(self, keys: TenantKeys, agent_type: str, bound: int, most: int) -> Evicted:
         """Evict the least recently used beyond a bound, and forget ids among them that have no entry.
 
-        The ids are read before the entries are counted: what another process evicts in between isn't evicted
-        again in other entries' place. Entry and id go in one transaction, so that none is left which nobody
-        counts.
+        Entries are counted after it was seen which of the ids have one: what another process evicts meanwhile
+        isn't evicted again in other entries' place. Entry and id go in one transaction, so that none is left
+        which nobody counts.
 
         Args:
             keys: the tenant's.
@@ -89,22 +90,19 @@ class RedisUsage:
             StoreUnavailableError: Redis did not answer; what was evicted stays so, the rest is still counted.
         """
         name, (generation, partition) = self._name(keys, agent_type), self._where(keys)
-        asked = [("ZCARD", name), ("ZRANGE", name, 0, most - 1), self._count(keys, agent_type)]
-        members, ids, (entries,) = await self._run(asked)
+        members, ids = await self._run([("ZCARD", name), ("ZRANGE", name, 0, most - 1)])
+        oldest = [one.decode("ascii", "replace") for one in ids]
+        documents = [self._keys.document(partition, generation, one) for one in oldest]
+        asked: list[Command] = [("EXISTS", document) for document in documents]
+        *there, (entries,) = await self._run([*asked, self._count(keys, agent_type)])
         before = Counted(members, entries)
         beyond = entries - bound
         if beyond <= 0 or not ids:
             return Evicted(before, 0, 0)
-        oldest = [one.decode("ascii", "replace") for one in ids]
-        documents = [self._keys.document(partition, generation, one) for one in oldest]
-        there = await self._run([("EXISTS", document) for document in documents])
-        last = next((at for at in range(len(oldest)) if sum(there[: at + 1]) == beyond), len(oldest) - 1)
-        records = [self._keys.record(partition, one) for one in oldest[: last + 1]]
-        await self._transact(
-            ("UNLINK", *records, *documents[: last + 1]),
-            ("ZREM", name, *ids[: last + 1]),
-        )
-        return Evicted(before, last + 1, sum(there[: last + 1]))
+        going = bisect_left(list(accumulate(there)), beyond) + 1
+        records = [self._keys.record(partition, one) for one in oldest[:going]]
+        await self._transact(("UNLINK", *records, *documents[:going]), ("ZREM", name, *ids[:going]))
+        return Evicted(before, len(ids[:going]), sum(there[:going]))
 
     async def seed(self, keys: TenantKeys, agent_type: str) -> None:
         """Add the entries of the index that aren't in the set, as used when they were stored.

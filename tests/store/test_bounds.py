@@ -78,7 +78,7 @@ class Behind:
     def uncounted(self) -> set[bytes]:
         """Keys of entries whose id is in no set."""
         known = {one for name in self.sets for one in self._redis.zrange(name, 0, -1)}
-        keys = self._redis.scan_iter(f"{self._prefix}:*:responses:*", count=1000)
+        keys = self._redis.scan_iter(f"{self._prefix}:{{0}}:responses:*", count=1000)
         return {key for key in keys if key.rpartition(b":")[2] not in known}
 
     @property
