@@ -14,7 +14,7 @@ Names = tuple[Tenant, str]
 MOST = 100_000
 """How many notes are kept while Redis is away; the oldest go first."""
 
-DUE = 100
+DUE = 200
 """Notes are written at once when the stores among them reach this part of a bound."""
 
 
@@ -37,12 +37,12 @@ class Uses:
 
     def hit(self, tenant: Tenant, record: Record) -> None:
         """See `cache.ports.Uses`."""
-        self._note((tenant, record.agent_type), record.entry_id, Use(self._clock(), stored=False))
+        self._note((tenant, record.agent_type), record.entry_id, stored=False)
 
     def stored(self, tenant: Tenant, record: Record, bound: int) -> None:
         """See `cache.ports.Uses`."""
         names = tenant, record.agent_type
-        self._note(names, record.entry_id, Use(self._clock(), stored=True))
+        self._note(names, record.entry_id, stored=True)
         self._stores[names] += 1
         if self._stores[names] * DUE >= bound:
             self.due.set()
@@ -67,8 +67,9 @@ class Uses:
                 self._notes[names, entry_id] = use
                 self._notes.move_to_end((names, entry_id), last=False)
 
-    def _note(self, names: Names, entry_id: str, use: Use) -> None:
+    def _note(self, names: Names, entry_id: str, *, stored: bool) -> None:
         before = self._notes.pop((names, entry_id), None)
-        self._notes[names, entry_id] = Use(use.at, use.stored or (before is not None and before.stored))
+        stored = stored or (before is not None and before.stored)
+        self._notes[names, entry_id] = Use(self._clock(), stored)
         if len(self._notes) > MOST:
             self._notes.popitem(last=False)

@@ -54,7 +54,7 @@ class Visit:
 
 
 class Bounds:
-    """Writes what was noted every half second, or at once when a hundredth of a bound was stored."""
+    """Writes what was noted every half second, or at once when a 200th of a bound was stored."""
 
     def __init__(self, uses: Uses, usage: RedisUsage, policies: RedisPolicies, keyring: Keyring) -> None:
         self._uses = uses

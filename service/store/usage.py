@@ -58,10 +58,11 @@ class RedisUsage:
             StoreUnavailableError: Redis did not answer, or has no room; it may be repeated.
         """
         name = self._name(keys, agent_type)
-        for page in _pages(uses.items()):
-            await self._run([*_marks(name, page), ("PEXPIRE", name, TTL_MS)])
-        (members,) = await self._run([("ZCARD", name)])
-        return int(members)
+        pages = [[*_marks(name, page), ("PEXPIRE", name, TTL_MS)] for page in _pages(uses.items())]
+        members = 0
+        for page in pages or [[]]:
+            *_, members = await self._run([*page, ("ZCARD", name)])
+        return members
 
     async def count(self, keys: TenantKeys, agent_type: str) -> Counted:
         """Ids and entries.
@@ -76,9 +77,8 @@ class RedisUsage:
     async def evict(self, keys: TenantKeys, agent_type: str, bound: int, most: int) -> Evicted:
         """Evict the least recently used beyond a bound, and forget ids among them that have no entry.
 
-        Entries are counted after it was seen which of the ids have one: what another process evicts meanwhile
-        isn't evicted again in other entries' place. Entry and id go in one transaction, so that none is left
-        which nobody counts.
+        Entries are counted after the ids were read: what another process evicts meanwhile isn't evicted again in
+        other entries' place. Entry and id go in one transaction, so that none is left which nobody counts.
 
         Args:
             keys: the tenant's.
@@ -90,16 +90,17 @@ class RedisUsage:
             StoreUnavailableError: Redis did not answer; what was evicted stays so, the rest is still counted.
         """
         name, (generation, partition) = self._name(keys, agent_type), self._where(keys)
-        members, ids = await self._run([("ZCARD", name), ("ZRANGE", name, 0, most - 1)])
+        count = self._count(keys, agent_type)
+        members, ids, (entries,) = await self._run([("ZCARD", name), ("ZRANGE", name, 0, most - 1), count])
+        if entries <= bound or not ids:
+            return Evicted(Counted(members, entries), 0, 0)
         oldest = [one.decode("ascii", "replace") for one in ids]
         documents = [self._keys.document(partition, generation, one) for one in oldest]
-        asked: list[Command] = [("EXISTS", document) for document in documents]
-        *there, (entries,) = await self._run([*asked, self._count(keys, agent_type)])
+        there = [1] * len(ids)
+        if members > entries:  # some have no entry
+            *there, (entries,) = await self._run([*(("EXISTS", one) for one in documents), count])
         before = Counted(members, entries)
-        beyond = entries - bound
-        if beyond <= 0 or not ids:
-            return Evicted(before, 0, 0)
-        going = bisect_left(list(accumulate(there)), beyond) + 1
+        going = bisect_left(list(accumulate(there)), entries - bound) + 1
         records = [self._keys.record(partition, one) for one in oldest[:going]]
         await self._transact(("UNLINK", *records, *documents[:going]), ("ZREM", name, *ids[:going]))
         return Evicted(before, len(ids[:going]), sum(there[:going]))
