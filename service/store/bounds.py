@@ -23,8 +23,8 @@ SEED_S, SEED_PART = 60.0, 200
 """How often what is missing is looked for in the whole index, unless much is missing."""
 SLACK = 500
 """The part of a bound by which ids may be beyond it before entries are counted."""
-MUCH = 50
-"""The part of a bound from which on ids too few, or too many, are mended at once."""
+MISSING, EXTRA = 20, 50
+"""The parts of a bound from which on ids too few, or too many, are mended at once."""
 FEW, MANY = 64, 500
 """Entries per step of eviction: each keeps Redis from others for 0.4 ms (384 dimensions)."""
 TURN_S = 1.0
@@ -37,7 +37,7 @@ class State:
     """What is known of an agent_type."""
 
     bound: int
-    extra: int = 0  # ids without an entry, when they were last counted
+    extra: int = 0  # ids more than entries, when they were last counted
     beyond: bool = True  # whether there may be entries beyond the bound
     check_at: float = 0.0  # the event loop's time
     seed_at: float = 0.0
@@ -67,9 +67,7 @@ class Bounds:
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0 if self._unfinished else FLUSH_S):
-                    await self._uses.due.wait()
+            await self._stored_within(0 if self._unfinished else FLUSH_S)
             try:
                 await self.flush()
             except StoreUnavailableError:
@@ -77,6 +75,12 @@ class Bounds:
             except Exception:  # a defect must not end the task
                 log.exception("unexpected error while holding max_entries")
                 await asyncio.sleep(FLUSH_S)
+
+    async def _stored_within(self, seconds: float) -> None:
+        """Wait, until much was stored at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._uses.due.wait()
 
     async def flush(self) -> None:
         """Write all that was noted, and evict what is beyond the bounds.
@@ -126,8 +130,8 @@ class Bounds:
         state, begun = visit.state, _now()
         members, entries = await self._usage.count(visit.keys, visit.agent_type)
         state.check_at = _after(begun, CHECK_S, CHECK_PART)
-        missing, state.extra = entries - members, max(0, members - entries)
-        if missing > 0 and (thorough or begun >= state.seed_at or missing * MUCH > state.bound):
+        missing, state.extra = entries - members, members - entries
+        if missing > 0 and (thorough or begun >= state.seed_at or missing * MISSING > state.bound):
             begun = _now()
             await self._usage.seed(visit.keys, visit.agent_type)
             state.seed_at = _after(begun, SEED_S, SEED_PART)
@@ -140,18 +144,20 @@ class Bounds:
             step = await self._usage.evict(visit.keys, visit.agent_type, state.bound, most)
             EVICTED.inc(step.entries)
             members, entries = step.before.members - step.members, step.before.entries - step.entries
-            state.extra = max(0, members - entries)
+            state.extra = members - entries
             if entries <= state.bound or not step.members:
                 await self._tidy(visit)
                 return True
             if most == FEW:  # nobody stores much: requests go first
-                await asyncio.sleep(_now() - begun)
+                await self._stored_within(_now() - begun)
+            if self._uses.due.is_set():  # somebody does now: that is written first
+                break
         return False
 
     async def _tidy(self, visit: Visit) -> None:
         """Forget ids without an entry where they are many."""
         state = visit.state
-        if state.extra * MUCH > state.bound:
+        if state.extra * EXTRA > state.bound:
             state.extra -= await self._usage.sweep(visit.keys, visit.agent_type, state.extra)
 
 

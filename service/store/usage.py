@@ -77,8 +77,8 @@ class RedisUsage:
     async def evict(self, keys: TenantKeys, agent_type: str, bound: int, most: int) -> Evicted:
         """Evict the least recently used beyond a bound, and forget ids among them that have no entry.
 
-        Entries are counted after the ids were read: what another process evicts meanwhile isn't evicted again in
-        other entries' place. Entry and id go in one transaction, so that none is left which nobody counts.
+        Entries are counted after the ids were read: what another process evicts meanwhile isn't evicted again
+        in other entries' place. Entry and id go in one transaction, so that none is left which nobody counts.
 
         Args:
             keys: the tenant's.

@@ -108,6 +108,8 @@ async def test_it_is_in_force_with_the_next_lookup(client: Http, monkeypatch: py
         ({"verifier_cut": -0.1}, "verifier_cut"),
         ({"history": "any"}, "history"),
         ({"history": None}, "history"),
+        ({"max_entries": 0}, "max_entries"),
+        ({"max_entries": 1.5}, "max_entries"),
         ({"agent_type": "support"}, "agent_type"),
         ({"ttl_s": 60}, "ttl_s"),
         ([], "body"),
