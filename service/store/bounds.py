@@ -63,6 +63,7 @@ class Bounds:
         self._keyring = keyring
         self._states: dict[Names, State] = {}
         self._unfinished: set[Names] = set()
+        self._told = ""
 
     async def run(self) -> None:
         """Go on until cancelled."""
@@ -70,11 +71,18 @@ class Bounds:
             await self._stored_within(0 if self._unfinished else FLUSH_S)
             try:
                 await self.flush()
-            except StoreUnavailableError:
+            except StoreUnavailableError as error:
+                self._tell(error)
                 await asyncio.sleep(FLUSH_S)
             except Exception:  # a defect must not end the task
                 log.exception("unexpected error while holding max_entries")
                 await asyncio.sleep(FLUSH_S)
+
+    def _tell(self, error: StoreUnavailableError) -> None:
+        """Log what Redis refuses, once; that it is away, the breaker has logged."""
+        if type(error) is not StoreUnavailableError and str(error) != self._told:
+            self._told = str(error)
+            log.warning("max_entries can't be held: %s", error)
 
     async def _stored_within(self, seconds: float) -> None:
         """Wait, until much was stored at most."""

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import msgspec
@@ -13,6 +14,7 @@ from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.usage import MOST, Use, Uses
 from service.settings import Settings
+from service.store.embedded import EmbeddedRedis
 from service.store.keys import Keys
 from service.store.usage import RedisUsage
 from service.telemetry import EVICTED
@@ -270,6 +272,24 @@ async def test_a_set_ends_by_itself(parts: Parts, behind: Behind, redis: Redis) 
     await settled(behind, 5)
     (name,) = behind.sets
     assert redis.pttl(name) > 0
+
+
+async def test_it_goes_on_when_redis_is_back(settings: Settings, models: Loaded, tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as server, Redis.from_url(server.url, protocol=2) as admin:
+        behind = Behind(admin, settings.key_prefix)
+        async with service(replace(settings, redis_url=server.url), models) as parts:
+            await bound(parts, 20)
+            await fill(parts, range(20))
+            await settled(behind, 20)
+            assert await hits(parts, range(5)) == set(range(5))
+            server.stop()
+            await anyio.sleep(1)  # a flush fails
+            assert await hits(parts, range(20)) == set()
+            server.start()
+            await until(lambda: not parts.redis.breaker.is_open)
+            await fill(parts, range(20, 35))
+            await until(lambda: behind.count("document") == 20)
+            assert await hits(parts, range(35)) == {*range(5), *range(20, 35)}
 
 
 async def test_notes_are_bounded_and_survive_a_redis_that_is_away() -> None:
