@@ -35,6 +35,7 @@ from service.cache.lookup import Lookup
 from service.cache.rewriting import Rewriting, as_it_is, own_words
 from service.cache.standalone import closes, stands_alone
 from service.cache.store import Accepted, Store
+from service.cache.usage import Uses
 from service.errors import RewriterError
 from service.model import (
     Candidate,
@@ -194,6 +195,7 @@ class Cache:
             "policies": self,
             "rewriting": Rewriting(Annotators(turns), kept),
             "embeddings": parts.embeddings,
+            "uses": Uses(now_ms),
             "clock": now_ms,
             "redis_s": parts.settings.redis_timeout_s,
         }

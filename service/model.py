@@ -164,6 +164,10 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     admit_after: Annotated[
         int, Meta(ge=1, le=1_000_000, description="Stored from this attempt on, counted within a day.")
     ] = 1
+    max_entries: Annotated[
+        Annotated[int, Meta(ge=1, le=2**53)] | None,
+        Meta(description="How many entries there may be: beyond it the least recently used go; null: any."),
+    ] = None
 
     def guarded(self, name: GuardName) -> bool:
         """Whether a guard is on."""

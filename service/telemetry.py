@@ -58,6 +58,7 @@ LEASES = Counter("semcached_leases", "Lookups that took a lease, or waited for o
 RECORDS_REFUSED = Counter(
     "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )
+EVICTED = Counter("semcached_evicted", "Entries evicted because there were more than a policy's max_entries.")
 POLICIES = Gauge("semcached_policies", "Policies in force.", multiprocess_mode="livemostrecent")
 POLICIES_REFUSED = Counter(
     "semcached_policies_refused", "Policies read and not believed: form, MAC, id or fields.", ["why"]

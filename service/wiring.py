@@ -20,9 +20,11 @@ from service.cache.ports import Embedder, Policies, Rewriter, Verifier
 from service.cache.rewriting import rewriting
 from service.cache.store import Store
 from service.cache.tools import Tools
+from service.cache.usage import Uses
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
 from service.settings import SHORTEST_SECRET, Settings
+from service.store.bounds import Bounds, holding
 from service.store.client import RedisClient, connected
 from service.store.embeddings import RedisEmbeddings
 from service.store.entries import Entries
@@ -39,6 +41,7 @@ from service.store.rewritings import RedisRewritings
 from service.store.rules import RedisRules
 from service.store.stats import RedisStats
 from service.store.tools import RedisTools
+from service.store.usage import RedisUsage
 from service.verifiers import threaded
 
 SECRET_BYTES = 32
@@ -164,9 +167,12 @@ async def opened(
         ledger, accounting = ledger_of(settings, redis, keys, keyring, responses)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
         kept = RedisEmbeddings(redis, keys, responses, settings.embeddings_ttl_s * 1000, now_ms)
+        uses = Uses(now_ms)
+        bounds = Bounds(uses, RedisUsage(redis, keys, responses), stored, keyring)
         async with (
             rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites,
             leases(RedisLeases(redis, keys, responses), now_ms) as turns,
+            holding(bounds),
             embeddings(
                 kept,
                 embedder,
@@ -195,6 +201,7 @@ async def opened(
                     policies=policies or stored,
                     rewriting=rewrites,
                     leases=turns,
+                    uses=uses,
                     clock=now_ms,
                     redis_s=redis_s,
                 ),
@@ -212,6 +219,7 @@ async def opened(
                     embeddings=vectors,
                     policies=policies or stored,
                     rewriting=rewrites,
+                    uses=uses,
                     clock=now_ms,
                     redis_s=redis_s,
                 ),

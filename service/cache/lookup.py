@@ -18,7 +18,7 @@ from service.cache.embeddings import Embeddings, Wanted
 from service.cache.guards import Asked
 from service.cache.leases import Leases, Wish, life_s
 from service.cache.policy import DEFAULT, cut_of, filled
-from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Verifier, Work
+from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Uses, Verifier, Work
 from service.cache.question import Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.cache.sharing import Shared
@@ -64,6 +64,7 @@ class Lookup:
         policies: Policies,
         rewriting: Rewriting,
         leases: Leases,
+        uses: Uses,
         clock: Clock,
         redis_s: float,
     ) -> None:
@@ -75,6 +76,7 @@ class Lookup:
         self._rewriting = rewriting
         self._leases = leases
         self._shared = Shared[Question]()
+        self._uses = uses
         self._clock = clock
         self._redis_s = redis_s
 
@@ -212,6 +214,9 @@ class Lookup:
         except StoreUnavailableError:
             for question in (one for one in questions if one.tiers):
                 question.reason, question.rule = Reason.DEGRADED, None
+        for question in questions:
+            if question.served is not None and question.asked.policy.max_entries is not None:
+                self._uses.hit(keys.tenant, question.served[2])
         return run.stages_ms
 
     async def _exact(self, questions: Sequence[Question], run: Run) -> None:

@@ -11,7 +11,17 @@ from service.cache.digests import DigestKey, TenantKeys
 from service.cache.invalidation import Newer
 from service.cache.tickets import Ticket
 from service.errors import SemcachedError
-from service.model import Candidate, Generation, Message, Policy, Record, Refused, ToolPolicy, ToolRecord
+from service.model import (
+    Candidate,
+    Generation,
+    Message,
+    Policy,
+    Record,
+    Refused,
+    Tenant,
+    ToolPolicy,
+    ToolRecord,
+)
 
 Clock = Callable[[], int]
 """Wall time in ms since 1970."""
@@ -343,3 +353,13 @@ class ToolResults(Protocol):
         Raises:
             StoreUnavailableError: Redis did not answer in time, or refuses: nothing is promised.
         """
+
+
+class Uses(Protocol):
+    """What was used, where a policy bounds the number of entries. Only noted; what follows comes later."""
+
+    def hit(self, tenant: Tenant, record: Record) -> None:
+        """An entry was served."""
+
+    def stored(self, tenant: Tenant, record: Record, bound: int) -> None:
+        """An entry was stored, or may have been."""

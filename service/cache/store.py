@@ -24,6 +24,7 @@ from service.cache.ports import (
     Policies,
     Responses,
     Tags,
+    Uses,
     Work,
 )
 from service.cache.rewriting import Rewriting, is_wanted, own_words
@@ -91,6 +92,7 @@ class Store:
         embeddings: Embeddings,
         policies: Policies,
         rewriting: Rewriting,
+        uses: Uses,
         clock: Clock,
         redis_s: float,
         jitter: Jitter = random.random,
@@ -100,6 +102,7 @@ class Store:
         self._embeddings = embeddings
         self._policies = policies
         self._rewriting = rewriting
+        self._uses = uses
         self._clock = clock
         self._redis_s = redis_s
         self._jitter = jitter
@@ -177,7 +180,12 @@ class Store:
                     outcomes[at] = INVALIDATED
                 else:
                     entries[at] = entry
-        errors = await self._responses.put(errand.keys, list(entries.values()), errand.budget)
+        try:
+            errors = await self._responses.put(errand.keys, list(entries.values()), errand.budget)
+        finally:  # also where nobody knows what was stored
+            for at, entry in entries.items():
+                if (bound := accepted[at].policy.max_entries) is not None:
+                    self._uses.stored(errand.keys.tenant, entry.record, bound)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
             outcomes[at] = error or _receipt(accepted[at], entry.record)
         return [outcome for outcome in outcomes if outcome is not None]

@@ -79,6 +79,10 @@ class Keys:
         """A hash: a tenant's (by its digest) rules for events, sealed, by digests of their names."""
         return f"{self.prefix}:{{{partition}}}:invalidations:rules:{tenant}"
 
+    def used(self, partition: int, tenant: str, agent_type: str) -> str:
+        """A sorted set: ids of entries by last use, of a tenant and agent_type (by their digests)."""
+        return f"{self.prefix}:{{{partition}}}:used:{tenant}:{agent_type}"
+
     def policies(self, partition: int) -> str:
         """A hash: the policies of the partition's tenants."""
         return f"{self.prefix}:{{{partition}}}:policies"

@@ -98,6 +98,8 @@ class RedisPolicies:
         self._known: dict[Names, Kept] = {}
         self._doubted: dict[bytes, str] = {}  # why, by field
         self._told: dict[bytes, str] = {}
+        self.bounds: dict[tuple[Tenant, str], int] = {}  # `max_entries` by tenant and agent_type
+        """`max_entries`, of those who have one."""
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy | None:
         """See `cache.ports.Policies`. Costs no round trip."""
@@ -194,6 +196,11 @@ class RedisPolicies:
         known = self._known.get(kept.body.names)
         if known is None or kept.body.number >= known.body.number:
             self._known[kept.body.names] = kept
+            names = kept.body.tenant, kept.body.agent_type
+            if isinstance(kept.policy, Policy) and kept.policy.max_entries is not None:
+                self.bounds[names] = kept.policy.max_entries
+            elif kept.body.kind == RESPONSES:
+                self.bounds.pop(names, None)
         POLICIES.set(len(self._known))
 
     def _is_left_over(self, field: bytes) -> bool:

@@ -44,6 +44,7 @@ DEFAULTS = {
     "bypass": [],
     "admission": {"min_chars": 1, "forbid": [], "require": [], "refusals": True},
     "admit_after": 1,
+    "max_entries": None,
 }
 
 
@@ -115,6 +116,8 @@ async def test_it_is_in_force_with_the_next_lookup(client: Http, monkeypatch: py
         ({"verifier_cut": -0.1}, "verifier_cut"),
         ({"history": "any"}, "history"),
         ({"history": None}, "history"),
+        ({"max_entries": 0}, "max_entries"),
+        ({"max_entries": 1.5}, "max_entries"),
         ({"agent_type": "support"}, "agent_type"),
         ({"ttl_s": 0}, "ttl_s"),
         ({"ttl_s": -1}, "ttl_s"),

@@ -56,6 +56,18 @@ def test_sizing(tmp_path: Path) -> None:
     assert all(reload["answers_meanwhile"].keys() <= {"degraded", "hit"} for reload in found["reloads"])
 
 
+def test_bounds(tmp_path: Path) -> None:
+    output = tmp_path / "bounds.json"
+    run("bounds.py", "--scale", "20", "--output", str(output))
+    found = json.loads(output.read_text())
+    for name in ("one", "two"):
+        assert found[name]["hot_left"] == found[name]["free_left"] == found[name]["hot"]
+        assert found[name]["uncounted_keys"] == 0
+        assert found[name]["most"] < found[name]["bound"] * 2
+    assert found["killed"]["left_by_the_killed"] > found["killed"]["bound"]
+    assert found["killed"]["uncounted_keys"] == 0
+
+
 def test_conversations(tmp_path: Path) -> None:
     turns = [
         {

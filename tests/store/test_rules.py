@@ -40,6 +40,7 @@ class World:
         shared: dict[str, Any] = {
             "policies": self.policies,
             "embeddings": parts.embeddings,
+            "uses": parts.lookup._uses,
             "rewriting": parts.lookup._rewriting,
             "clock": lambda: self.now,
             "redis_s": 5,

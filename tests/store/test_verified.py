@@ -47,6 +47,7 @@ def reading(parts: Parts, verifier: Reader | None, policy: Policy | None = None)
         policies=Same(policy or Policy()),
         rewriting=parts.lookup._rewriting,
         leases=parts.leases,
+        uses=parts.lookup._uses,
         clock=now_ms,
         redis_s=5,
     )
