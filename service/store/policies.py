@@ -98,8 +98,8 @@ class RedisPolicies:
         self._known: dict[Names, Kept] = {}
         self._doubted: dict[bytes, str] = {}  # why, by field
         self._told: dict[bytes, str] = {}
-        self.bounds: dict[tuple[Tenant, str], int] = {}  # `max_entries` by tenant and agent_type
-        """`max_entries`, of those who have one."""
+        self.bounds: dict[tuple[Tenant, str], int] = {}
+        """`max_entries` by tenant and agent_type, of those that have one."""
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy | None:
         """See `cache.ports.Policies`. Costs no round trip."""
