@@ -92,7 +92,7 @@ def fill(http: httpx.Client, items: Iterator[dict[str, str]]) -> None:
 
 def index(redis: Redis) -> dict[str, Any]:
     """FT.INFO of the one index."""
-    (name,) = redis.execute_command("FT._LIST")
+    name = next(one for one in redis.execute_command("FT._LIST") if b":responses:" in one)
     flat = redis.execute_command("FT.INFO", name)
     return {key.decode(): value for key, value in zip(flat[::2], flat[1::2], strict=True)}
 

@@ -1,6 +1,6 @@
 """Are tool results reused safely? Recorded agents' calls replayed over HTTP, in the order they were made.
 
-    python bench/tools.py --data ../shared/data [--output FILE.json]
+    python -m bench.tools --data ../shared/data [--output FILE.json]
 
 Each call is looked up; a miss is stored with its recorded result, errors too: refusing them is the service's
 work. Two arms: `declared` has a policy for every tool that changes something (the data say which), and the
@@ -114,7 +114,7 @@ def main() -> None:
     given = arguments.parse_args()
     if not (given.data / "sgd_tool_calls").exists():
         sys.exit(f"{given.data}: no sgd_tool_calls there; --data names the folder of the data sets")
-    results: dict[str, Any] = {"command": "python bench/tools.py", "machine": platform.platform()}
+    results: dict[str, Any] = {"command": "python -m bench.tools", "machine": platform.platform()}
     with tempfile.TemporaryDirectory() as folder, served(Path(folder), redis_timeout_s="5") as service:
         for name, read in SETS.items():
             calls = list(read(given.data))

@@ -18,6 +18,7 @@ from service.store.client import (
     outcome,
     refusal,
 )
+from service.store.eviction import Eviction, there
 from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
@@ -51,6 +52,7 @@ class RedisResponses:
         self._layout: Layout | None = None
         self._generation: Generation | None = None
         self.invalidations = RedisInvalidations(redis, keys, self.partition)
+        self.eviction = Eviction(redis)
 
     @property
     def generation(self) -> Generation | None:
@@ -89,11 +91,21 @@ class RedisResponses:
         self, keys: TenantKeys, entry_ids: Sequence[str], embeddings: Sequence[str], budget: Budget
     ) -> First:
         """See `cache.ports.Responses`."""
-        partition = self.partition(keys)
+        partition, generation = self.partition(keys), self._generation
         wanted = [self._keys.record(partition, one) for one in entry_ids]
         wanted += [self._keys.embedding(partition, one) for one in embeddings]
-        *blobs, number = await self._blobs([*wanted, self._keys.invalidations_number(partition)], budget)
-        records = [unseal(blob, one, keys) for one, blob in zip(entry_ids, blobs, strict=False)]
+        documents = (
+            []
+            if generation is None
+            else [self._keys.document(partition, generation, one) for one in entry_ids]
+        )
+        read: Command = ("MGET", *wanted, self._keys.invalidations_number(partition))
+        found, *said = await self._redis.run([read, *self.eviction.asked(documents)], budget)
+        *blobs, number = _value(found)
+        records = [
+            unseal(blob, one, keys) if whole else None
+            for one, blob, whole in zip(entry_ids, blobs, there(said, len(entry_ids)), strict=False)
+        ]
         return First(records, blobs[len(records) :], number_of(number))
 
     async def _blobs(self, names: Sequence[str], budget: Budget) -> list[bytes | None]:
@@ -220,7 +232,7 @@ class RedisResponses:
                 raise
 
     async def measure(self) -> None:
-        """Set the gauges of the index.
+        """Set the gauges of the index, and see whether Redis may evict.
 
         Raises:
             StoreUnavailableError: Redis does not answer.
@@ -229,6 +241,7 @@ class RedisResponses:
         indexes = [self._keys.index(one, generation) for one in range(partitions)]
         replies = [_value(one) for one in await self._redis.run([("FT.INFO", name) for name in indexes])]
         told = [dict(zip(reply[::2], reply[1::2], strict=True)) for reply in replies]
+        await self.eviction.look()
         INDEX_FAILURES.set(sum(int(one[b"hash_indexing_failures"]) for one in told))
         INDEX_DOCUMENTS.set(sum(int(one[b"num_docs"]) for one in told))
 

@@ -9,6 +9,7 @@ from service.cache.ports import Budget, NewTool
 from service.cache.tickets import Ticket
 from service.model import ToolRecord
 from service.store.client import Command, RedisClient, outcome, refusal
+from service.store.eviction import there
 from service.store.keys import Keys
 from service.store.records import seal_tool, unseal_tool
 from service.store.responses import NO_END_MS, RedisResponses, number_of
@@ -22,6 +23,7 @@ class RedisTools:
         self._keys = keys
         self._responses = responses  # knows the layout
         self._log = responses.invalidations
+        self._eviction = responses.eviction
 
     async def read(
         self, keys: TenantKeys, names: Sequence[str], budget: Budget
@@ -29,9 +31,13 @@ class RedisTools:
         """See `cache.ports.ToolResults`."""
         partition = self._responses.partition(keys)
         number = self._keys.invalidations_number(partition)
-        (reply,) = await self._redis.run([("MGET", *self._records(keys, names), number)], budget)
-        *blobs, last = _value(reply)
-        return _unsealed(names, blobs, keys), number_of(last)
+        documents = [self._keys.tool_document(partition, name) for name in names]
+        read: Command = ("MGET", *self._records(keys, names), number)
+        found, *said = await self._redis.run([read, *self._eviction.asked(documents)], budget)
+        *blobs, last = _value(found)
+        whole = there(said, len(names))
+        kept = [blob if is_whole else None for blob, is_whole in zip(blobs, whole, strict=True)]
+        return _unsealed(names, kept, keys), number_of(last)
 
     async def before(
         self, keys: TenantKeys, names: Sequence[str], lookup: Ticket | None, budget: Budget

@@ -1,18 +1,21 @@
 """Concurrent lookups of tool results, over two services."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
 import msgspec
 import pytest
+from redis import Redis
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
-from service.model import ToolCall, ToolHit, ToolMiss, ToolStoreRequest
+from service.model import Hit, Miss, ToolCall, ToolHit, ToolMiss, ToolStoreRequest
 from service.settings import Settings
 from service.store.policies import TOOLS
 from service.wiring import Loaded, Parts, opened
+from tests.helpers import keep as store_answer
+from tests.helpers import look
 
 pytestmark = pytest.mark.anyio
 
@@ -96,3 +99,31 @@ async def test_who_refreshes_and_dies_is_followed_by_another(
     assert [isinstance(one, ToolMiss) for one in told] == [True, False, False]
     await anyio.sleep(0.25)
     assert isinstance(await ask(parts, keys, None), ToolMiss)
+
+
+@pytest.fixture
+def evicting(redis: Redis) -> Iterator[None]:
+    """A server that might, and has room for all that the tests do."""
+    redis.config_set("maxmemory", 4 * 2**30)
+    redis.config_set("maxmemory-policy", "volatile-lru")
+    yield
+    redis.config_set("maxmemory", 0)
+    redis.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.mark.usefixtures("evicting")
+async def test_what_invalidation_could_not_find_is_not_served(
+    settings: Settings, models: Loaded, redis: Redis, prefix: str
+) -> None:
+    """Redis evicts key by key: a record without its document is passed over, where that may happen."""
+    async with opened(settings, settings.redis_url or "", models) as parts:
+        await parts.attach(lambda _: None)
+        keys = parts.keyring.of(operator("acme"))
+        await keep(parts, keys, "sun", sources=["s"])
+        await store_answer(parts, keys, prompt="p", sources=["s"])
+        assert isinstance(await ask(parts, keys, None), ToolHit)
+        assert isinstance(await look(parts, keys, prompt="p"), Hit)
+        for key in [*redis.scan_iter(f"{prefix}:*:document:*")]:
+            redis.delete(key)
+        assert isinstance(await ask(parts, keys, None), ToolMiss)
+        assert isinstance(await look(parts, keys, prompt="p"), Miss)
