@@ -1,6 +1,6 @@
 """Every request's principal, before its body is read."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar.connection import ASGIConnection
@@ -33,10 +33,10 @@ def authentication(keys: Keys) -> DefineMiddleware:
     return DefineMiddleware(Authentication, keys=keys, exclude=PUBLIC)
 
 
-def needs(role: Role) -> Callable[[Connection, BaseRouteHandler], None]:
+def needs(role: Role) -> Callable[[Connection, BaseRouteHandler], Awaitable[None]]:
     """A guard: 403 below `role`."""
 
-    def guard(connection: Connection, _: BaseRouteHandler) -> None:
+    async def guard(connection: Connection, _: BaseRouteHandler) -> None:  # else it is run in a thread
         principal: Principal = connection.user
         principal.require(role)
 
