@@ -2,9 +2,9 @@
 
     python -m bench.stampede [--callers N] [--output FILE.json]
 
-Two service processes over one Redis, half of the callers at each, every one with a connection of its own. Who
-gets the lease takes a second to make the answer, and stores it. Then the same with a leader who never stores, and
-a store that shows its lease after its source was invalidated. For answers and for tool results.
+Two service processes over one Redis, half of the callers at each, every one with a connection of its own.
+Who gets the lease takes a second to make the answer, and stores it. Then the same with a leader who never
+stores, and a store that shows its lease after its source was invalidated. For answers and for tool results.
 """
 
 import argparse

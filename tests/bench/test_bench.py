@@ -120,3 +120,17 @@ def test_cacheability(tmp_path: Path) -> None:
     halves = [found[f"situated_qa_{half}"] for half in ("tune", "report")]
     assert sum(half["of_the_kind"] for half in halves) == 20
     assert all((half["recall"], half["cost"]) == (100, 0) for half in halves)
+
+
+def test_stampede(tmp_path: Path) -> None:
+    """Over two processes."""
+    output = tmp_path / "stampede.json"
+    run("-m", "bench.stampede", "--callers", "60", "--output", str(output))
+    found = json.loads(output.read_text())
+    for kind in ("responses", "tools"):
+        assert found[kind] == {
+            "callers at once": {"hit": 59, "led": 1},
+            "the leader who dies": "led",
+            "those after": {"hit": 5, "led": 1},
+            "a store behind an invalidation": "invalidated",
+        }
