@@ -125,7 +125,7 @@ def test_cacheability(tmp_path: Path) -> None:
 def test_stampede(tmp_path: Path) -> None:
     """Over two processes."""
     output = tmp_path / "stampede.json"
-    run("-m", "bench.stampede", "--callers", "60", "--output", str(output))
+    run("stampede", "--callers", "60", "--output", str(output))
     found = json.loads(output.read_text())
     for kind in ("responses", "tools"):
         assert found[kind] == {
