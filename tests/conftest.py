@@ -82,3 +82,11 @@ async def parts(settings: Settings, models: Loaded) -> AsyncIterator[Parts]:
     async with opened(settings, settings.redis_url, models) as opened_parts:
         await opened_parts.attach(lambda _: None)
         yield opened_parts
+
+
+@pytest.fixture
+async def other(parts: Parts, settings: Settings, models: Loaded) -> AsyncIterator[Parts]:
+    """Another service over the same Redis."""
+    async with opened(parts.settings, settings.redis_url or "", models) as second:
+        await second.attach(lambda _: None)
+        yield second

@@ -77,6 +77,14 @@ class RedisClient:
             budget.left_s -= took
             REDIS_SECONDS.observe(took)
 
+    async def values(self, commands: Sequence[Command], budget: Budget | None = None) -> list[Any]:
+        """As `run`, where no reply may be an error.
+
+        Raises:
+            StoreUnavailableError: no answer in time, or one is.
+        """
+        return [value_of(reply) for reply in await self.run(commands, budget)]
+
     async def call(self, *command: str | bytes | float, timeout_s: float | None = None) -> Any:
         """One command's reply; `timeout_s` where it may take longer than the settings' time.
 
@@ -84,9 +92,7 @@ class RedisClient:
             StoreUnavailableError: no answer in time.
             RedisRefusedError: an error reply.
         """
-        (reply,) = await self.run([command], None if timeout_s is None else Budget(timeout_s))
-        if isinstance(reply, Exception):
-            raise refusal(reply)
+        (reply,) = await self.values([command], None if timeout_s is None else Budget(timeout_s))
         return reply
 
     async def _watched(self, commands: Sequence[Command], until: float) -> list[Any]:
@@ -214,6 +220,17 @@ def refusal(reply: Exception) -> StoreUnavailableError:
     if isinstance(reply, exceptions.OutOfMemoryError) or any(word in message for word in _FULL):
         return StoreFullError("Redis has no room for writes")
     return RedisRefusedError(message)
+
+
+def value_of(reply: Any) -> Any:
+    """A reply, unless it is an error.
+
+    Raises:
+        StoreUnavailableError: it is.
+    """
+    if isinstance(reply, Exception):
+        raise refusal(reply)
+    return reply
 
 
 def outcome(replies: list[Any]) -> StoreUnavailableError | None:

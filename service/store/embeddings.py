@@ -11,7 +11,7 @@ from itertools import groupby, islice
 
 from service.cache.digests import MAC_BYTES, DigestKey, TenantKeys
 from service.cache.ports import Budget, Clock, NewEmbedding
-from service.store.client import Command, RedisClient, outcome, refusal
+from service.store.client import Command, RedisClient, outcome
 from service.store.keys import Keys
 from service.store.records import VERSION
 from service.store.responses import RedisResponses
@@ -41,9 +41,7 @@ class RedisEmbeddings:
         found: list[bytes | None] = []
         for at in range(0, len(names), PAGE):
             wanted = [self._keys.embedding(partition, name) for name in names[at : at + PAGE]]
-            (reply,) = await self._redis.run([("MGET", *wanted)], budget)
-            if isinstance(reply, Exception):
-                raise refusal(reply)
+            (reply,) = await self._redis.values([("MGET", *wanted)], budget)
             found += reply
         return found
 

@@ -9,7 +9,7 @@ from service.cache.invalidation import Predicate
 from service.cache.ports import Budget, Clock
 from service.errors import StoreUnavailableError
 from service.model import Record
-from service.store.client import Command, RedisClient, refusal
+from service.store.client import Command, RedisClient
 from service.store.finding import tag_query
 from service.store.keys import Keys, entry_id_of
 from service.store.responses import RedisResponses
@@ -105,9 +105,7 @@ class Entries:
         command: Command = ("FT.SEARCH", index, query, "PARAMS", len(params), *params)
         command += ("SORTBY", "stored_at", "DESC", "RETURN", 1, "stored_at", "LIMIT", 0, limit)
         command += ("TIMEOUT", TIMEOUT_MS, "DIALECT", 2)
-        (reply,) = await self._redis.run([command], Budget(READ_S))
-        if isinstance(reply, Exception):
-            raise refusal(reply)
+        (reply,) = await self._redis.values([command], Budget(READ_S))
         return [
             Place(int(float(fields[1])), entry_id_of(key))
             for key, fields in zip(reply[1::2], reply[2::2], strict=True)

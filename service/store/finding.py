@@ -23,7 +23,7 @@ from service.cache.invalidation import (
 from service.cache.ports import Budget
 from service.errors import StoreUnavailableError
 from service.model import Generation
-from service.store.client import Command, RedisClient, refusal
+from service.store.client import Command, RedisClient, value_of
 from service.store.diagnosis import pairs
 from service.store.keys import Keys, entry_id_of
 from service.store.records import unseal
@@ -151,7 +151,7 @@ class Finder:
             record_key = self._keys.record(partition, entry_id)
             document = self._keys.document(partition, self._generation(), entry_id)
         commands: list[Command] = [("MGET", record_key), ("HGETALL", document)]
-        blobs, flat = [_value(one) for one in await self._redis.run(commands, Budget(READ_S))]
+        blobs, flat = await self._redis.values(commands, Budget(READ_S))
         fields = pairs(flat)
         if keyspace is Keyspace.TOOLS:
             held = _has_tags(fields, keys, predicate) and matches(
@@ -197,11 +197,11 @@ class Finder:
 
     async def _there(self, names: Sequence[str | bytes]) -> list[bool]:
         commands: list[Command] = [("EXISTS", name) for name in names]
-        return [bool(_value(one)) for one in await self._redis.run(commands, Budget(READ_S))]
+        return [bool(value_of(one)) for one in await self._redis.run(commands, Budget(READ_S))]
 
     async def _call(self, *command: str | bytes | float) -> Any:
         (reply,) = await self._redis.run([command], Budget(READ_S))
-        return _value(reply)
+        return value_of(reply)
 
 
 def tag_query(keys: TenantKeys, predicate: Predicate) -> tuple[str, list[str]]:
@@ -233,10 +233,3 @@ def _has_tags(fields: Mapping[str, Any], keys: TenantKeys, predicate: Predicate)
     return all(
         not set(digests).isdisjoint(fields.get(field, b"").decode().split(",")) for field, digests in wanted
     )
-
-
-def _value(reply: Any) -> Any:
-    """A reply's value."""
-    if isinstance(reply, Exception):
-        raise refusal(reply)
-    return reply

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from service.cache.digests import TenantKeys
-from service.store.client import RedisClient, refusal
+from service.store.client import RedisClient
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
 
@@ -26,10 +26,7 @@ class RedisLeases:
 
     async def held(self, names: Sequence[tuple[TenantKeys, str]]) -> list[bool | None]:
         """See `cache.ports.LeaseBook`."""
-        replies = await self._redis.run([("GET", self._key(keys, name)) for keys, name in names])
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise refusal(reply)
+        replies = await self._redis.values([("GET", self._key(keys, name)) for keys, name in names])
         return [None if reply is None else reply != REFUSED for reply in replies]
 
     async def release(self, keys: TenantKeys, name: str, token: str, *, refused: bool) -> None:

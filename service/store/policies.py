@@ -21,7 +21,7 @@ from service.cache.policy import DEFAULT, check
 from service.cache.ports import Budget, Clock
 from service.errors import InvalidInputError, StoreFullError
 from service.model import Policy, Tenant, ToolPolicy
-from service.store.client import Command, RedisClient, outcome, refusal
+from service.store.client import Command, RedisClient, outcome
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
 from service.telemetry import POLICIES, POLICIES_REFUSED
@@ -259,11 +259,7 @@ class RedisPolicies:
 
     async def _run(self, commands: Sequence[Command], timeout_s: float | None = None) -> list[Any]:
         """Replies, none of them an error."""
-        replies = await self._redis.run(commands, None if timeout_s is None else Budget(timeout_s))
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise refusal(reply)
-        return replies
+        return await self._redis.values(commands, None if timeout_s is None else Budget(timeout_s))
 
 
 async def read_all(redis: RedisClient, keys: Keys, keyring: Keyring, partitions: int) -> list[Kept | Doubted]:
@@ -274,9 +270,7 @@ async def read_all(redis: RedisClient, keys: Keys, keyring: Keyring, partitions:
     """
     found: list[Kept | Doubted] = []
     commands: list[Command] = [("HGETALL", keys.policies(one)) for one in range(partitions)]
-    for reply in await redis.run(commands):
-        if isinstance(reply, Exception):
-            raise refusal(reply)
+    for reply in await redis.values(commands):
         found += [opened(field, blob, keyring) for field, blob in zip(reply[::2], reply[1::2], strict=True)]
     return found
 

@@ -17,6 +17,7 @@ from service.store.client import (
     RedisRefusedError,
     outcome,
     refusal,
+    value_of,
 )
 from service.store.eviction import Eviction, there
 from service.store.invalidations import RedisInvalidations
@@ -101,7 +102,7 @@ class RedisResponses:
         )
         read: Command = ("MGET", *wanted, self._keys.invalidations_number(partition))
         found, *said = await self._redis.run([read, *self.eviction.asked(documents)], budget)
-        *blobs, number = _value(found)
+        *blobs, number = value_of(found)
         records = [
             unseal(blob, one, keys) if whole else None
             for one, blob, whole in zip(entry_ids, blobs, there(said, len(entry_ids)), strict=False)
@@ -111,7 +112,7 @@ class RedisResponses:
     async def _blobs(self, names: Sequence[str], budget: Budget) -> list[bytes | None]:
         """One command, whose one reply costs less to read than many; a key of another type has no value."""
         (reply,) = await self._redis.run([("MGET", *names)], budget)
-        blobs: list[bytes | None] = _value(reply)
+        blobs: list[bytes | None] = value_of(reply)
         return blobs
 
     async def before(self, keys: TenantKeys, coming: Sequence[Coming], budget: Budget) -> list[Found]:
@@ -126,7 +127,7 @@ class RedisResponses:
             commands += _counting(self._keys.asked(partition, one.entry_ids[0])) if one.counted else []
             commands += [self.invalidations.since_command(keys, one.lookup)] if one.lookup else []
         blobs, *others = await self._redis.run(commands, budget)
-        values, said = iter(_value(blobs)), iter(others)
+        values, said = iter(value_of(blobs)), iter(others)
         records = [[unseal(next(values), entry_id, keys) for entry_id in one.entry_ids] for one in coming]
         return [
             Found(
@@ -154,7 +155,7 @@ class RedisResponses:
     ) -> list[list[Candidate]]:
         index = self._keys.index(self.partition(keys), self._current())
         replies = await self._redis.run([_search_command(index, search) for search in searches], budget)
-        return [_candidates(_value(reply)) for reply in replies]
+        return [_candidates(value_of(reply)) for reply in replies]
 
     async def put(
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
@@ -190,8 +191,7 @@ class RedisResponses:
             (self._keys.record(partition, id_), self._keys.document(partition, generation, id_))
             for id_ in ids
         ]
-        for reply in await self._redis.run([("UNLINK", *pair) for pair in named], budget):
-            _value(reply)
+        await self._redis.values([("UNLINK", *pair) for pair in named], budget)
         return gone
 
     def _transaction(
@@ -225,8 +225,7 @@ class RedisResponses:
         indexes += [self._keys.tool_index(one) for one in range(partitions)]
         try:
             query = ("@tenant:{none}", "LIMIT", 0, 0, "DIALECT", 2)
-            for reply in await self._redis.run([("FT.SEARCH", one, *query) for one in indexes]):
-                _value(reply)
+            await self._redis.values([("FT.SEARCH", one, *query) for one in indexes])
         except RedisRefusedError as error:
             if not await self._moved(error, Budget(RELOAD_S)):
                 raise
@@ -239,7 +238,7 @@ class RedisResponses:
         """
         generation, partitions = self._current(), self.partitions
         indexes = [self._keys.index(one, generation) for one in range(partitions)]
-        replies = [_value(one) for one in await self._redis.run([("FT.INFO", name) for name in indexes])]
+        replies = await self._redis.values([("FT.INFO", name) for name in indexes])
         told = [dict(zip(reply[::2], reply[1::2], strict=True)) for reply in replies]
         await self.eviction.look()
         INDEX_FAILURES.set(sum(int(one[b"hash_indexing_failures"]) for one in told))
@@ -323,13 +322,6 @@ def _search_command(index: str, search: Search) -> Command:
         *("FT.SEARCH", index, query, "PARAMS", len(named), *named),
         *("RETURN", 1, "distance", "LIMIT", 0, page, "TIMEOUT", SEARCH_TIMEOUT_MS, "DIALECT", 2),
     )
-
-
-def _value(reply: Any) -> Any:
-    """A reply's value."""
-    if isinstance(reply, Exception):
-        raise refusal(reply)
-    return reply
 
 
 def _any_of(field: str, digests: Sequence[str], params: dict[str, str | bytes | int]) -> str:

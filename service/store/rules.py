@@ -12,7 +12,7 @@ from service.cache.digests import DigestKey, TenantKeys
 from service.cache.ports import Budget
 from service.cache.rules import Rule
 from service.errors import InvalidInputError, StoreUnavailableError
-from service.store.client import Command, RedisClient, refusal
+from service.store.client import Command, RedisClient
 from service.store.keys import Keys
 from service.store.records import seal_text, unseal_text
 from service.store.responses import RedisResponses
@@ -80,11 +80,7 @@ class RedisRules:
         return self._keys.invalidation_rules(self._responses.partition(keys), key.tenant)
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
-        replies = await self._redis.run(commands, Budget(READ_S))
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise refusal(reply)
-        return replies
+        return await self._redis.values(commands, Budget(READ_S))
 
 
 def _opened(field: bytes, blob: bytes, key: DigestKey) -> Rule | None:

@@ -1,12 +1,12 @@
 """What lies in Redis of a tenant: entries by counting queries; scopes and bytes from a sample."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from service.cache.digests import DigestKey, TenantKeys
 from service.cache.figures import Entries, Sampled, Stock
 from service.cache.ports import Budget
-from service.store.client import Command, IndexMissingError, RedisClient, refusal
+from service.store.client import Command, IndexMissingError, RedisClient, value_of
 from service.store.diagnosis import pairs, text
 from service.store.keys import Keys, entry_id_of
 from service.store.responses import RedisResponses
@@ -65,7 +65,7 @@ async def _sample(redis: RedisClient, index: str, tenant: TenantKeys, agent_type
     load: Command = ("LOAD", 2, "@__key", "@scope", "LIMIT", 0, SCOPES)
     some: Command = ("FT.AGGREGATE", index, query, *load, *ending)
     try:
-        (entries,), (_, *page) = [_value(one) for one in await redis.run([count, some], Budget(TRIP_S))]
+        (entries,), (_, *page) = [value_of(one) for one in await redis.run([count, some], Budget(TRIP_S))]
     except IndexMissingError:
         return NOTHING
     rows = [row for row in map(pairs, page) if "__key" in row]
@@ -90,12 +90,12 @@ def _query(keys: Sequence[DigestKey], agent_type: str | None) -> tuple[str, list
 
 async def _bytes(redis: RedisClient, names: Sequence[bytes | str]) -> int:
     replies = await redis.run([("MEMORY", "USAGE", name) for name in names], Budget(TRIP_S))
-    return sum(_value(reply) or 0 for reply in replies)
+    return sum(value_of(reply) or 0 for reply in replies)
 
 
 async def _embeddings(redis: RedisClient, keys: Keys, partition: int, tenant: TenantKeys) -> int:
     commands: list[Command] = [("ZCARD", keys.embeddings(partition, key.tenant)) for key in tenant.keys]
-    return sum(_value(reply) for reply in await redis.run(commands, Budget(TRIP_S)))
+    return sum(value_of(reply) for reply in await redis.run(commands, Budget(TRIP_S)))
 
 
 def _reckoned(size: int, sample: Sample) -> int:
@@ -105,9 +105,3 @@ def _reckoned(size: int, sample: Sample) -> int:
 
 def _sampled(number: int, entries: int, looked_at: int) -> Sampled:
     return Sampled(number=number, sampled=entries > looked_at, sample=looked_at)
-
-
-def _value(reply: Any) -> Any:
-    if isinstance(reply, Exception):
-        raise refusal(reply)
-    return reply

@@ -1,14 +1,13 @@
 """The entries of the keyspace `tools`: records and index documents."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Newer, tool_subject
 from service.cache.ports import Budget, NewTool
 from service.cache.tickets import Ticket
 from service.model import ToolRecord
-from service.store.client import Command, RedisClient, outcome, refusal
+from service.store.client import Command, RedisClient, outcome, value_of
 from service.store.eviction import there
 from service.store.keys import Keys
 from service.store.records import seal_tool, unseal_tool
@@ -34,7 +33,7 @@ class RedisTools:
         documents = [self._keys.tool_document(partition, name) for name in names]
         read: Command = ("MGET", *self._records(keys, names), number)
         found, *said = await self._redis.run([read, *self._eviction.asked(documents)], budget)
-        *blobs, last = _value(found)
+        *blobs, last = value_of(found)
         whole = there(said, len(names))
         kept = [blob if is_whole else None for blob, is_whole in zip(blobs, whole, strict=True)]
         return _unsealed(names, kept, keys), number_of(last)
@@ -46,7 +45,7 @@ class RedisTools:
         commands: list[Command] = [("MGET", *self._records(keys, names))]
         commands += [self._log.since_command(keys, lookup)] if lookup else []
         blobs, *log = await self._redis.run(commands, budget)
-        return _unsealed(names, _value(blobs), keys), self._log.newer(keys, log[0]) if log else None
+        return _unsealed(names, value_of(blobs), keys), self._log.newer(keys, log[0]) if log else None
 
     async def put(self, keys: TenantKeys, entry: NewTool, budget: Budget) -> bool:
         """See `cache.ports.ToolResults`."""
@@ -67,8 +66,7 @@ class RedisTools:
     async def _take_back(self, keys: TenantKeys, name: str, budget: Budget) -> None:
         partition = self._responses.partition(keys)
         pair = (self._keys.tool_record(partition, name), self._keys.tool_document(partition, name))
-        for reply in await self._redis.run([("UNLINK", *pair)], budget):
-            _value(reply)
+        await self._redis.values([("UNLINK", *pair)], budget)
 
     def _records(self, keys: TenantKeys, names: Sequence[str]) -> list[str]:
         partition = self._responses.partition(keys)
@@ -98,12 +96,6 @@ def _unsealed(
         None if blob is None else unseal_tool(blob, name, keys)
         for name, blob in zip(names, blobs, strict=True)
     ]
-
-
-def _value(reply: Any) -> Any:
-    if isinstance(reply, Exception):
-        raise refusal(reply)
-    return reply
 
 
 def _document(entry: NewTool) -> Command:

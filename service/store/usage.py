@@ -15,7 +15,7 @@ from service.cache.ports import Budget
 from service.cache.usage import Use
 from service.errors import StoreUnavailableError
 from service.model import Generation
-from service.store.client import Command, RedisClient, outcome, refusal
+from service.store.client import Command, RedisClient, outcome
 from service.store.diagnosis import pairs
 from service.store.keys import Keys, entry_id_of
 from service.store.responses import RedisResponses
@@ -177,11 +177,7 @@ class RedisUsage:
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
         """Replies, none of them an error."""
-        replies = await self._redis.run(commands, Budget(PATIENCE_S))
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise refusal(reply)
-        return replies
+        return await self._redis.values(commands, Budget(PATIENCE_S))
 
     async def _transact(self, *commands: Command) -> None:
         error = outcome(await self._redis.run([("MULTI",), *commands, ("EXEC",)], Budget(PATIENCE_S)))

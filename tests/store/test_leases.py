@@ -1,6 +1,5 @@
 """Of callers that miss the same at the same time one leads; the others are served what it stores."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -12,8 +11,7 @@ from service.cache.digests import TenantKeys
 from service.cache.ports import Work
 from service.cache.tickets import issued, ticket
 from service.model import Hit, LookupRequest, Miss
-from service.settings import Settings
-from service.wiring import Loaded, Parts, opened
+from service.wiring import Parts
 from tests.helpers import keep
 
 pytestmark = pytest.mark.anyio
@@ -22,14 +20,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def keys(parts: Parts) -> TenantKeys:
     return parts.keyring.of(operator("acme"))
-
-
-@pytest.fixture
-async def other(parts: Parts, settings: Settings, models: Loaded) -> AsyncIterator[Parts]:
-    """Another service over the same Redis."""
-    async with opened(parts.settings, settings.redis_url or "", models) as second:
-        await second.attach(lambda _: None)
-        yield second
 
 
 async def waiting(

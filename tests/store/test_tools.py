@@ -1,6 +1,6 @@
 """Concurrent lookups of tool results, over two services."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -25,14 +25,6 @@ CALL = {"agent_type": "a", "tool": "get_weather", "arguments": {"city": "Paris"}
 @pytest.fixture
 def keys(parts: Parts) -> TenantKeys:
     return parts.keyring.of(operator("acme"))
-
-
-@pytest.fixture
-async def other(parts: Parts, settings: Settings, models: Loaded) -> AsyncIterator[Parts]:
-    """Another service over the same Redis."""
-    async with opened(parts.settings, settings.redis_url or "", models) as second:
-        await second.attach(lambda _: None)
-        yield second
 
 
 async def ask(parts: Parts, keys: TenantKeys, wait_s: float | None = 60) -> ToolHit | ToolMiss:
