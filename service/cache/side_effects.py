@@ -1,6 +1,7 @@
 """Whether a tool's name says that calling it changes something. For tools without a policy that says so."""
 
 import re
+from functools import lru_cache
 
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
@@ -24,6 +25,7 @@ NOUNS_TOO = frozenset({"book", "play", "schedule", "share"})
 """Verbs only where nothing in the name reads: `book_flight`, not `book_search` or `share_price`."""
 
 
+@lru_cache(maxsize=1024)
 def by_name(tool: str) -> bool:
     """Whether the first word that tells says that it writes: `slack_post_message`, `ReserveCar`."""
     words = [word.lower() for word in _WORD.findall(tool)]

@@ -34,7 +34,7 @@ from service.model import (
 )
 
 COMPRESSED_FROM = 1024
-"""Bytes. Smaller results lose half at most, less than an entry takes beside them (README of tools.md)."""
+"""Bytes. Smaller results lose half at most, less than an entry takes beside them (docs/tools.md)."""
 
 _encode = msgspec.json.Encoder().encode
 
