@@ -49,7 +49,7 @@ def table(tenant: Tenant, stats: Stats) -> str:
 
 
 def _rows(stats: Stats) -> Iterator[Row]:
-    yield from _keyspace("", stats.responses)
+    yield from _keyspace("", stats)
     for name in ("tools", "embeddings"):
         keyspace: Keyspace = getattr(stats, name)
         if keyspace.requests or keyspace.stores.stored:
@@ -84,12 +84,12 @@ def _keyspace(prefix: str, one: Keyspace) -> Iterator[Row]:
 
 
 def _stock(stats: Stats) -> Iterator[Row]:
-    if stats.stock is None:
+    if stats.bytes is None:
         return
-    entries, scopes, size = stats.stock.entries, stats.stock.scopes, stats.stock.bytes
-    yield "entries", f"{entries.responses} responses, {entries.tools} tools, {entries.embeddings} embeddings"
-    yield "scopes", f"{'at least ' if scopes.sampled else ''}{scopes.number}"
-    yield "bytes", f"{size.number}{f', from a sample of {size.sample}' if size.sampled else ''}"
+    told = f"{stats.entries} responses, {stats.tools.entries} tools, {stats.embeddings.entries} embeddings"
+    yield "entries", told
+    yield "scopes", f"{'at least ' if stats.sampled else ''}{stats.scopes}"
+    yield "bytes", f"{stats.bytes}{', from a sample' if stats.sampled else ''}"
 
 
 def _counts(counts: dict[str, int]) -> str:

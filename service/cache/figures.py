@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from service.cache.accounting import Field
 from service.cache.histogram import percentile
@@ -43,6 +43,10 @@ class Keyspace(Struct, frozen=True, kw_only=True):
     latency_ms: Annotated[
         dict[str, Latency],
         Meta(description="hit_exact, hit_semantic, miss, …: the time its batch took, for each item."),
+    ]
+    entries: Annotated[
+        int | None,
+        Meta(description="How many there are; some may be about to expire. Null: not known by agent_type."),
     ]
 
 
@@ -106,11 +110,10 @@ class Short(Struct, frozen=True, kw_only=True):
     spent_usd: Annotated[float, Meta(description="As in `money`.")]
 
 
-class Stats(Struct, frozen=True, kw_only=True):
-    """Everything counted since `since`, and what lies there now."""
+class Stats(Keyspace, frozen=True, kw_only=True):
+    """Everything counted since `since`, and what lies there now; first the figures of /v1/cache."""
 
     since: Annotated[str | None, Meta(description="When counting began, RFC 3339; null: nothing was.")]
-    responses: Annotated[Keyspace, Meta(description="/v1/cache.")]
     tools: Annotated[Keyspace, Meta(description="/v1/tools.")]
     embeddings: Annotated[Keyspace, Meta(description="Embeddings looked up and kept.")]
     stages_ms: Annotated[
@@ -119,7 +122,11 @@ class Stats(Struct, frozen=True, kw_only=True):
     tokens: Annotated[Tokens, Meta(description="Tokens.")]
     money: Annotated[Money, Meta(description="Money.")]
     prices: Annotated[str, Meta(description="As of when the list prices are.")]
-    stock: Annotated[Stock | None, Meta(description="What lies in Redis now.")]
+    scopes: Annotated[int | None, Meta(description="Of the answers; at least so many, if sampled.")]
+    bytes: Annotated[
+        int | None, Meta(description="Memory of answers and tool results, without their indexes.")
+    ]
+    sampled: Annotated[bool, Meta(description="Whether scopes and bytes come from some of the entries.")]
     agent_types: Annotated[
         dict[str, Short] | None, Meta(description="Of a whole tenant: its agent_types; else null.")
     ]
@@ -139,11 +146,12 @@ def stats(
     others: Mapping[Field, int] | None = None,
 ) -> Stats:
     """The figures of what was counted."""
+    there = None if stock is None else stock.entries
     return Stats(
+        **structs.asdict(_keyspace(total, "responses", None if there is None else there.responses)),
         since=None if since_ms is None else _rfc3339(since_ms),
-        responses=_keyspace(total, "responses"),
-        tools=_keyspace(total, "tools"),
-        embeddings=_keyspace(total, "embeddings"),
+        tools=_keyspace(total, "tools", None if there is None else there.tools),
+        embeddings=_keyspace(total, "embeddings", None if there is None else there.embeddings),
         stages_ms=_latencies((f[1], f[2], n) for f, n in total.items() if f[0] == "stage"),
         tokens=Tokens(
             saved_input=total.get(("tokens", "input"), 0),
@@ -152,7 +160,9 @@ def stats(
         ),
         money=_money(total),
         prices=prices,
-        stock=stock,
+        scopes=None if stock is None else stock.scopes.number,
+        bytes=None if stock is None else stock.bytes.number,
+        sampled=stock is not None and (stock.scopes.sampled or stock.bytes.sampled),
         agent_types=None
         if agent_types is None
         else {name: _short(cell) for name, cell in sorted(agent_types.items())},
@@ -168,7 +178,7 @@ def summed(cells: Iterable[Mapping[Field, int]]) -> Counter[Field]:
     return total
 
 
-def _keyspace(total: Mapping[Field, int], name: str) -> Keyspace:
+def _keyspace(total: Mapping[Field, int], name: str, entries: int | None = None) -> Keyspace:
     by: dict[str, dict[str, int]] = defaultdict(dict)
     for field, number in total.items():
         if field[0] == name and field[1] != "ms":
@@ -186,6 +196,7 @@ def _keyspace(total: Mapping[Field, int], name: str) -> Keyspace:
             failed=sum(by["failed"].values()),
         ),
         latency_ms=_latencies((f[2], f[3], n) for f, n in total.items() if f[:2] == (name, "ms")),
+        entries=entries,
     )
 
 
