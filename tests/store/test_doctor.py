@@ -72,6 +72,7 @@ async def test_a_sound_redis_is_found_sound(parts: Parts, redis: Redis, url: str
 
 async def test_it_changes_nothing(parts: Parts, redis: Redis, redis_server: EmbeddedRedis) -> None:
     await keep(parts, parts.keyring.of(operator("acme")), prompt="p")
+    await parts.embeddings.written()
 
     def state() -> object:
         keys = {key: redis.dump(key) for key in redis.scan_iter(count=1000)}
