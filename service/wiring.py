@@ -125,7 +125,6 @@ class Parts:
             report("loaded the function that counts for rate limits")
         if await cuts_off_silently(self.redis):
             report("this Redis cuts long searches off silently: FT.CONFIG SET ON_TIMEOUT FAIL")
-        await self.responses.eviction.look()
         await self.policies.load(layout.partitions)  # first: none that is stricter may be missed
         self.responses.follow(layout, generation)
 

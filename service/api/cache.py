@@ -20,7 +20,6 @@ from service.cache.question import Question
 from service.cache.store import Accepted
 from service.errors import SemcachedError, StoreUnavailableError
 from service.model import (
-    INVALIDATED,
     MAX_BATCH,
     Hit,
     LookupRequest,
@@ -31,6 +30,9 @@ from service.model import (
     StoreRequest,
 )
 from service.telemetry import GUARDED, LOOKUPS, STORES
+
+PASSING = frozenset({"invalidated", "admit_after", "error", "refusal", "finish_reason", "min_chars"})
+"""Reasons for which a store is refused that say nothing of the next one."""
 
 MAX_BODY = 1024 * 1024
 MAX_BATCH_BODY = 16 * 1024 * 1024
@@ -205,10 +207,10 @@ async def _stored(
 
 
 async def _give_up(services: Services, given: StoreRequest, keys: TenantKeys, why: Refused) -> None:
-    """An answer was refused: another's would be, too, unless it was only too late."""
+    """An answer was refused: another's would be, too, unless it was for what may be otherwise next time."""
     if given.lookup_id is not None:
         name = services.lookup.name(given, keys)
-        await services.leases.release(keys, name, given.lookup_id, refused=why != INVALIDATED)
+        await services.leases.release(keys, name, given.lookup_id, refused=why.reason not in PASSING)
 
 
 def _x_cache(answers: list[Any]) -> str:

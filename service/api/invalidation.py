@@ -14,7 +14,7 @@ from service.api.services import Services
 from service.api.wire import decoder, documented, encoded
 from service.cache.canonical import check_identifier
 from service.cache.invalidation import Keyspace, Where, check
-from service.cache.rules import Rule, RuleBody, check_data, check_rule, filled
+from service.cache.rules import Rule, RuleBody, check_rule, filled
 from service.errors import NotFoundError
 from service.model import IDENTIFIER_BYTES, Identifier
 
@@ -46,7 +46,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True):
 
     type: Annotated[Identifier, Meta(description="Rules for this type fire.")]
     data: Annotated[
-        dict[str, Any], Meta(max_length=64, description="Strings and integers, for the rules' templates.")
+        dict[str, Any], Meta(description="Strings and integers for the rules' templates; whatever else.")
     ] = {}
 
 
@@ -105,11 +105,11 @@ async def invalidate(request: HttpRequest, services: NamedDependency[Services]) 
 async def event(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Invalidate what the rules for this type of event say. All are checked before the first deletes."""
     keys, came = services.keyring.of(request.user.tenant), _event(await request.body())
-    data = check_data(came.data)
     rules = [rule for rule in await services.rules.all(keys, complete=True) if rule.event == came.type]
     if not rules:
         return encoded(Fired([], 0, 0))
-    predicates = await services.invalidator.predicates([filled(rule, data) for rule in rules])
+    predicates = await services.invalidator.predicates([filled(rule, came.data) for rule in rules])
+    await services.embeddings.written()
     done = await services.invalidator.run(keys, predicates)
     return encoded(Fired([rule.name for rule in rules], done.matched.total(), done.deleted.total()))
 

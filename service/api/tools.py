@@ -11,10 +11,11 @@ from service.api.auth import Role
 from service.api.authentication import needs
 from service.api.cache import MAX_BODY, HttpRequest
 from service.api.services import Services
-from service.api.wire import decoder, documented, encoded
+from service.api.wire import decoder, documented, encoded, parameters
 from service.cache.accounting import Outcome
 from service.cache.canonical import check_identifier
 from service.cache.side_effects import by_name
+from service.errors import StoreUnavailableError
 from service.model import (
     Reason,
     Refused,
@@ -76,15 +77,17 @@ async def look_up_tool(request: HttpRequest, services: NamedDependency[Services]
 async def store_tool(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """Keep a call's result. Errors, and results of tools that change something, are refused by name."""
     keys, given = services.keyring.of(request.user.tenant), _store(await request.body())
-    outcome: Outcome = "failed"
-    refused = ""
+    label = services.label(request.user.tenant)
     try:
         answer = await services.tools.store(given, keys)
-        outcome = "stored" if isinstance(answer, ToolStored) else "refused"
-        refused = answer.reason if isinstance(answer, Refused) else ""
-    finally:  # bad input, too, failed
-        services.accounting.count(keys, given.agent_type, "tools", outcome, refused)
-        TOOL_STORES.labels(services.label(request.user.tenant), outcome).inc()
+    except StoreUnavailableError:
+        services.accounting.count(keys, given.agent_type, "tools", "failed")
+        TOOL_STORES.labels(label, "failed").inc()
+        raise
+    outcome: Outcome = "stored" if isinstance(answer, ToolStored) else "refused"
+    reason = answer.reason if isinstance(answer, Refused) else ""
+    services.accounting.count(keys, given.agent_type, "tools", outcome, reason)
+    TOOL_STORES.labels(label, outcome).inc()
     return encoded(answer, status=201 if outcome == "stored" else 200)
 
 
@@ -95,6 +98,7 @@ async def store_tool(request: HttpRequest, services: NamedDependency[Services]) 
 )
 async def get_tool_policies(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """The policies that were set; any other tool has the defaults."""
+    parameters(request.scope["query_string"])
     await services.policies.refresh()
     keys = services.keyring.of(request.user.tenant)
     return encoded(ToolPolicies([_filled(one) for one in services.policies.tools(keys)]))

@@ -10,6 +10,8 @@ from service.model import Admission, StoreRequest
 LONGEST_NOTICE = 1000
 """Characters. A longer text says more than that something failed, or was refused."""
 
+BAD_REQUEST = 400
+
 CUT_SHORT = frozenset(
     {"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "incomplete"}
     | {"content_filter", "safety", "recitation", "guardrail_intervened", "refusal", "pause_turn"}
@@ -115,6 +117,28 @@ def is_cut_short(answer: object, metadata: dict[str, Any] | None) -> bool:
         if answer.get("object") == "response" and answer.get("status", "completed") != "completed":
             return True
     return any(isinstance(one, str) and one.lower() in CUT_SHORT for one in reasons)
+
+
+def is_failed_call(result: object) -> bool:
+    """Whether a tool's result says that the call failed: as `is_error`, and in the forms of common APIs.
+
+    GraphQL's `errors`, `ok` or `success` false, a `status` of 400 or more beside what it means (RFC 9457),
+    and MCP's content of one text that is an error's.
+    """
+    if not isinstance(result, dict):
+        return is_error(result)
+    status = result.get("status", result.get("statusCode", result.get("status_code")))
+    told = {"message", "title", "detail", "error", "errors"} & result.keys()
+    refused = isinstance(status, int) and status >= BAD_REQUEST and bool(told)
+    denied = result.get("ok") is False or result.get("success") is False
+    listed = isinstance(errors := result.get("errors"), list) and bool(errors)
+    return is_error(result) or refused or denied or listed or _is_error_content(result.get("content"))
+
+
+def _is_error_content(content: object) -> bool:
+    if not isinstance(content, list) or len(content) != 1 or not isinstance(content[0], dict):
+        return False
+    return isinstance(text := content[0].get("text"), str) and _is_error_text(text)
 
 
 def is_error(answer: object) -> bool:

@@ -2,11 +2,15 @@
 
 from collections.abc import Collection
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from service.errors import InvalidInputError
+
+SMALL = 10_000
+"""Integers below it come again and again."""
 
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -32,9 +36,18 @@ def _form(value: Any) -> Any:
         return {name: _form(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_form(inner) for inner in value]
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) and -SMALL < value < SMALL:
+        return msgspec.Raw(_small(value))
+    if isinstance(value, int | Decimal):
         return msgspec.Raw(_number(Decimal(value)).encode())
     return value
+
+
+@lru_cache(maxsize=4096)
+def _small(value: int) -> bytes:
+    return _number(Decimal(value)).encode()
 
 
 def _number(value: Decimal) -> str:

@@ -14,8 +14,14 @@ from service.cache.tickets import Ticket
 from service.errors import InvalidInputError
 from service.model import Identifier, Message, Record, ToolRecord
 
-LONGEST_READ = 65_536
+LONGEST_READ = 16_384
 """Characters of a question that a pattern looks at."""
+
+LARGEST = 400
+"""Instructions of a pattern; the worst took 20 ns for each of them and each character: 0.13 s."""
+
+MOST_WORK = 2_000_000
+"""Instructions times characters, 0.04 s, that a store is held against the log's patterns for."""
 
 
 class Keyspace(StrEnum):
@@ -106,8 +112,13 @@ class Newer(NamedTuple):
     unknown: bool = False  # some of it nobody can read any more
 
     def refuses(self, subject: Subject, lookup: Ticket) -> bool:
-        """Whether a store that follows the lookup comes too late."""
-        return self.unknown or any(matches(one, subject, lookup.at) for one in self.predicates)
+        """Whether a store that follows the lookup comes too late, or it would take too long to see."""
+        length = min(len(subject.text or ""), LONGEST_READ)
+        patterns = (one.prompt_regex for one in self.predicates if one.prompt_regex is not None)
+        work = length * sum(compiled("prompt_regex", one).size for one in patterns)
+        if self.unknown or work > MOST_WORK:
+            return True
+        return any(matches(one, subject, lookup.at) for one in self.predicates)
 
 
 NAMES = ("entry_id", "agent_type", "model", "prompt_version", "tool")
@@ -145,8 +156,9 @@ def check(where: Where, field: str = "where") -> None:
     for pair in (where.attributes or {}).items():
         for value in pair:
             check_identifier(f"{field}.attributes", value)
-    if where.prompt_regex is not None:
-        compiled(f"{field}.prompt_regex", where.prompt_regex)
+    name = f"{field}.prompt_regex"
+    if where.prompt_regex is not None and compiled(name, where.prompt_regex).size > LARGEST:
+        raise InvalidInputError(name, "is too large: use smaller repetitions and classes")
 
 
 def everywhere(where: Where) -> list[Keyspace]:

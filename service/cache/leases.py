@@ -18,6 +18,8 @@ from service.errors import StoreUnavailableError
 from service.telemetry import LEASES
 
 POLL_S = 0.02
+PATIENCE = 3
+"""Looks in a row that fail, before those who wait are sent on."""
 SHARE = 0.8
 """A lease ends when its holder's `wait_s` is so far gone: who waits as long inherits it in time."""
 SHORTEST_S, LONGEST_S = 1.0, 30.0
@@ -140,13 +142,14 @@ class Leases:
 
     async def _first_turn(self, wish: Wish, token: str) -> Turn | None:
         """Of who opens a room; None: somebody leads already, perhaps elsewhere."""
-        if wish.leads:
-            taken = await self.take(wish.keys, wish.name, token, life_s(wish.wait_s))
-            return Turn.LEADS if taken else None
         try:
+            if wish.leads:
+                life_ms = round(life_s(wish.wait_s) * 1000)
+                taken = await self._book.take(wish.keys, wish.name, token, life_ms)
+                return Turn.LEADS if taken else None
             (held,) = await self._book.held([(wish.keys, wish.name)])
         except StoreUnavailableError:
-            held = False
+            return Turn.ALONE
         return None if held else Turn.ALONE
 
     async def _waited(self, guest: asyncio.Future[Turn], until: float) -> Turn:
@@ -160,13 +163,16 @@ class Leases:
             return Turn.ALONE
 
     async def _look_after(self) -> None:
+        failures = 0
         while self._rooms:
             await asyncio.sleep(POLL_S)
             rooms = list(self._rooms.items())
             try:
                 held = await self._book.held([(room.keys, room.name) for _, room in rooms])
+                failures = 0
             except StoreUnavailableError:
-                held = [False] * len(rooms)
+                failures += 1
+                held = [failures < PATIENCE] * len(rooms)
             for (place, room), one in zip(rooms, held, strict=True):
                 if one is not True:
                     if self._rooms.get(place) is room:

@@ -179,7 +179,7 @@ class Question:
         """Equal for questions whose lookups bring the same."""
         vector = None if self.query.vector is None else self.query.vector.tobytes()
         ids = tuple(one.entry_id for one in self.query.identities)
-        return ids, tuple(self.tiers), self.asked.threshold, vector, self.reason
+        return ids, tuple(self.tiers), self.asked.threshold, vector, self.reason, id(self.asked.policy)
 
     def token(self, now: int) -> str:
         """The lookup's id."""

@@ -45,29 +45,23 @@ def check_rule(where: Where) -> None:
     check(_filled(where, lambda _: "x", "where"))
 
 
-def check_data(data: Mapping[str, Any]) -> dict[str, str]:
-    """An event's data as texts.
+def filled(rule: Rule, data: Mapping[str, Any]) -> Where:
+    """What an event of that data invalidates by the rule; fields that it doesn't name may be anything.
 
     Raises:
-        InvalidInputError: names the field that is no string and no integer.
-    """
-    for name, value in data.items():
-        if isinstance(value, bool) or not isinstance(value, str | int):
-            raise InvalidInputError(f"data.{name[:128]}", "must be a string or an integer")
-    return {name: str(value) for name, value in data.items()}
-
-
-def filled(rule: Rule, data: Mapping[str, str]) -> Where:
-    """What an event of that data invalidates by the rule.
-
-    Raises:
-        InvalidInputError: names the field that the event lacks, or the rule's that doesn't take its value.
+        InvalidInputError: names the field that the event lacks, or that is no string and no integer, or the
+            rule's that doesn't take its value.
     """
 
     def value(name: str) -> str:
         if name not in data:
             raise InvalidInputError(f"data.{name}", f"is required by the rule {rule.name!r}")
-        return data[name]
+        found = data[name]
+        if isinstance(found, bool) or not isinstance(found, str | int):
+            raise InvalidInputError(
+                f"data.{name}", f"must be a string or an integer for the rule {rule.name!r}"
+            )
+        return str(found)
 
     where = _filled(rule.where, value, f"rules.{rule.name}.where")
     check(where, f"rules.{rule.name}.where")

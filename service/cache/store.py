@@ -195,7 +195,8 @@ class Store:
     ) -> NewEntry:
         """With the life that the request, the policy and the entry before it give."""
         ttl_s = ttl_of(one.request.ttl_s, one.query, one.policy, self._jitter)
-        entry = _entry(one, standalone, vector, errand, ttl_s=ttl_s, now=self._clock())
+        before = past.record if past.record and past.record.response == bytes(one.request.response) else None
+        entry = _entry(one, before, standalone, vector, errand, ttl_s=ttl_s, now=self._clock())
         return entry._replace(record=lived(entry.record, past.record, one.policy))
 
     async def _prior(self, accepted: Sequence[Accepted], errand: Errand) -> list[Prior]:
@@ -260,6 +261,7 @@ class Store:
 
 def _entry(
     one: Accepted,
+    before: Record | None,
     standalone: str | None,
     vector: Vector | None,
     errand: Errand,
@@ -267,7 +269,9 @@ def _entry(
     ttl_s: float | None,
     now: int,
 ) -> NewEntry:
+    """`before` is the live one with the same answer: who stores it again may not know all it rests on."""
     request, identity, key = one.request, one.query.identities[0], errand.keys.current
+    metadata = _json(request.metadata) if request.metadata is not None or before is None else before.metadata
     record = Record(
         entry_id=identity.entry_id,
         tenant=identity.tenant,
@@ -281,10 +285,10 @@ def _entry(
         text=one.query.text,
         messages=None if one.query.messages is None else _json(one.query.messages),
         response=bytes(request.response),
-        metadata=_json(request.metadata),
-        sources=list(dict.fromkeys(request.sources)),
-        tags=list(dict.fromkeys(request.tags)),
-        usage=request.usage,
+        metadata=metadata,
+        sources=list(dict.fromkeys([*(before.sources if before else []), *request.sources])),
+        tags=list(dict.fromkeys([*(before.tags if before else []), *request.tags])),
+        usage=request.usage or (None if before is None else before.usage),
         embedding=None if vector is None else errand.generation.embedding,
         stored_at=now,
         expires_at=None if ttl_s is None else now + round(ttl_s * 1000),

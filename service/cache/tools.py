@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from service.cache.admission import is_error
+from service.cache.admission import is_failed_call
 from service.cache.arguments import canonical
 from service.cache.canonical import check_identifier
 from service.cache.digests import TenantKeys
@@ -133,7 +133,11 @@ class Tools:
         if found.record is None:
             return self._missed(found, lease=lease)
         if found.stale and leads and await self._refreshes(call, found):
-            return self._missed(found, lease=True, rule="stale")
+            now = await self._look(call)  # another may have refreshed it before we were told to
+            if now.record is None or now.stale:
+                return self._missed(found, lease=True, rule="stale")
+            await self._leases.release(call.keys, call.names[0], found.token(self._clock()), refused=False)
+            return self._hit(now.record, stale=False)
         return self._hit(found.record, stale=found.stale)
 
     async def _look(self, call: Call) -> Looked:
@@ -173,12 +177,13 @@ class Tools:
         """
         result = _checked(request)
         call = self.call(request, keys)
-        why = call.refusal or ("error" if is_error(result) else None)
+        why = call.refusal or ("error" if is_failed_call(result) else None)
         stored = await self._kept(request, call, call.policy) if why is None and call.policy else None
         if stored is not None:
             return stored
-        if request.lookup_id is not None:  # another's would be refused, too, unless this was only too late
-            await self._leases.release(keys, call.names[0], request.lookup_id, refused=why is not None)
+        if request.lookup_id is not None:  # another's would be refused, too, but for an error or a late one
+            by_policy = call.refusal is not None
+            await self._leases.release(keys, call.names[0], request.lookup_id, refused=by_policy)
         return INVALIDATED if why is None else Refused(stored=False, reason=why)
 
     async def _kept(self, request: ToolStoreRequest, call: Call, policy: ToolPolicy) -> ToolStored | None:
@@ -206,10 +211,12 @@ class Tools:
         now, key = self._clock(), call.keys.current
         result, compressed = packed(bytes(request.result))
         fresh_until = self._end(request, policy, now)
-        if before is not None and before.result == result:  # the same again: its life is never shortened
+        sources = list(dict.fromkeys(request.sources))
+        if before is not None and before.result == result:
+            # The same again: its life is never shortened, and who stores it may not know all it rests on.
             ends = (fresh_until, before.fresh_until)
             fresh_until = None if None in ends else max(end for end in ends if end is not None)
-        sources = list(dict.fromkeys(request.sources))
+            sources = list(dict.fromkeys([*before.sources, *sources]))
         record = ToolRecord(
             entry_id=call.names[0],
             tenant=key.tenant,

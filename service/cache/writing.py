@@ -41,6 +41,7 @@ class Writing:
         self._waiting: dict[str, NewEmbedding] = {}  # a name is of one tenant, or of all: made with a key
         self._size = 0
         self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # who deletes waits for what is on its way
 
     def get(self, name: str) -> bytes | None:
         """The vector of that name, if it waits."""
@@ -62,6 +63,11 @@ class Writing:
             await self._flush()
 
     async def _flush(self) -> None:
+        async with self._turn:
+            if self._waiting:
+                await self._write()
+
+    async def _write(self) -> None:
         page = pages(list(self._waiting.values()))[0]
         try:
             await self._kept.write(page, Budget(self._redis_s))
@@ -71,8 +77,8 @@ class Writing:
             log.exception("unexpected error while writing embeddings")
         finally:
             for one in page:
-                if self._waiting.pop(one.name, None) is not None:  # else it was written at once
-                    self._size -= len(one.raw)
+                del self._waiting[one.name]
+                self._size -= len(one.raw)
 
     async def close(self) -> None:
         """Write what still waits, for a moment."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from service.cache.digests import Keyring, TenantKeys
 from service.cache.usage import Names, Use, Uses
-from service.errors import StoreUnavailableError
+from service.errors import StoreFullError, StoreUnavailableError
 from service.store.policies import RedisPolicies
 from service.store.usage import RedisUsage
 from service.telemetry import EVICTED
@@ -123,15 +123,23 @@ class Bounds:
         state = self._states[names] if known else State(bound)
         stores = sum(use.stored for use in uses.values())
         visit = Visit(keys, agent_type, state, stores)
-        members = await self._usage.write(keys, agent_type, uses)
+        members = await self._written(keys, agent_type, uses)
         lost = bool(uses) and members <= stores  # the set ended, or Redis evicted it
         if not known or lost or _now() >= state.check_at:
             await self._check(visit, thorough=not known or lost)
-            await self._usage.write(keys, agent_type, uses)  # again: hits of those whom nobody knew before
+            await self._written(keys, agent_type, uses)  # again: hits of those whom nobody knew before
             state.beyond = True
         if state.beyond or members - state.extra - bound > bound // SLACK:
             state.beyond = not await self._trim(visit)
         return state
+
+    async def _written(self, keys: TenantKeys, agent_type: str, uses: Mapping[str, Use]) -> int:
+        """How many ids there are. A full Redis takes none, but lets evict, which makes room."""
+        try:
+            return await self._usage.write(keys, agent_type, uses)
+        except StoreFullError:
+            members, _ = await self._usage.count(keys, agent_type)
+            return members
 
     async def _check(self, visit: Visit, *, thorough: bool) -> None:
         """Add ids of entries that nobody noted: of a killed process, or from before there was a bound."""
@@ -141,7 +149,8 @@ class Bounds:
         missing, state.extra = entries - members, members - entries
         if missing > 0 and (thorough or begun >= state.seed_at or missing * MISSING > state.bound):
             begun = _now()
-            await self._usage.seed(visit.keys, visit.agent_type)
+            with contextlib.suppress(StoreFullError):
+                await self._usage.seed(visit.keys, visit.agent_type)
             state.seed_at = _after(begun, SEED_S, SEED_PART)
 
     async def _trim(self, visit: Visit) -> bool:

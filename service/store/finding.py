@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -30,6 +31,9 @@ from service.store.records import unseal
 from service.store.responses import RedisResponses
 
 PAGE = 500
+RECORDS = 50
+"""Records at a time: an answer may have a MiB."""
+TURN_S = 0.005
 READ_S = 2.0
 """A page of vectors or records takes longer than a lookup, and nobody waits behind it."""
 TIMEOUT_MS = 1000
@@ -121,10 +125,11 @@ class Finder:
         matching = matcher(rest, keyspace)
         texts = await self._texts(keys, rows) if rest.prompt_regex is not None else {}
         whose = None if keyspace is Keyspace.TOOLS else self._generation().embedding
-        found = []
-        for at, row in enumerate(rows):
-            if at % 50 == 0:
+        found, begun = [], perf_counter()
+        for row in rows:
+            if perf_counter() - begun > TURN_S:
                 await asyncio.sleep(0)  # others have their turn
+                begun = perf_counter()
             entry_id = entry_id_of(row["__key"])
             vector = np.frombuffer(row["vector"], "<f4") if "vector" in row else None
             subject = Subject(keyspace, entry_id, text=texts.get(entry_id), vector=vector, embedding=whose)
@@ -136,8 +141,11 @@ class Finder:
     async def _texts(self, keys: TenantKeys, rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
         """The questions of a page's records, by id."""
         ids = [entry_id_of(row["__key"]) for row in rows]
-        records = await self._responses.records(keys, ids, Budget(READ_S))
-        return {one.entry_id: question(one.text, one.messages) for one in records if one is not None}
+        texts: dict[str, str | None] = {}
+        for at in range(0, len(ids), RECORDS):
+            records = await self._responses.records(keys, ids[at : at + RECORDS], Budget(READ_S))
+            texts |= {one.entry_id: question(one.text, one.messages) for one in records if one is not None}
+        return texts
 
     async def _one(
         self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace, entry_id: str

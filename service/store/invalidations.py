@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from service.cache.digests import TenantKeys
-from service.cache.invalidation import Newer, Predicate, Subject
+from service.cache.digests import DigestKey, TenantKeys
+from service.cache.invalidation import Newer, Predicate
 from service.cache.ports import Budget
 from service.cache.tickets import Ticket
 from service.errors import StoreUnavailableError
@@ -81,22 +81,25 @@ class RedisInvalidations:
             raise error
         return int(replies[-1][0])
 
-    def since_command(self, keys: TenantKeys, lookup: Ticket) -> Command:
-        """Asks what was invalidated since a lookup; for a pipeline that is sent anyway."""
-        log = self._keys.invalidations(self._partition(keys), keys.current.tenant)
-        return ("ZRANGE", log, f"({lookup.number}", "+inf", "BYSCORE", "LIMIT", 0, KEPT)
+    def since_commands(self, keys: TenantKeys, lookup: Ticket) -> list[Command]:
+        """Ask what was invalidated since a lookup, under each secret; for a pipeline that is sent anyway."""
+        logs = [self._keys.invalidations(self._partition(keys), key.tenant) for key in keys.keys]
+        since = ("BYSCORE", "LIMIT", 0, KEPT)
+        return [("ZRANGE", log, f"({lookup.number}", "+inf", *since) for log in logs]
 
-    def newer(self, keys: TenantKeys, reply: Any) -> Newer:
-        """What that command's reply says. What can't be read may have meant anything."""
-        if isinstance(reply, Exception):
-            return Newer([], unknown=True)
-        texts = [unseal_text(member, NAME, keys.current) for member in reply]
-        try:
-            predicates = [_decode(text) for text in texts if text is not None]
-        except msgspec.DecodeError:  # written by a later version
-            return Newer([], unknown=True)
-        return Newer(predicates, unknown=len(reply) >= KEPT or len(predicates) < len(texts))
+    def newer(self, keys: TenantKeys, replies: Sequence[Any]) -> Newer:
+        """What those commands' replies say. What can't be read may have meant anything."""
+        told = [_newer(reply, key) for key, reply in zip(keys.keys, replies, strict=True)]
+        predicates = [predicate for one in told for predicate in one.predicates]
+        return Newer(predicates, unknown=any(one.unknown for one in told))
 
-    def refuses(self, keys: TenantKeys, reply: Any, subject: Subject, lookup: Ticket) -> bool:
-        """Whether a store that follows the lookup comes too late."""
-        return self.newer(keys, reply).refuses(subject, lookup)
+
+def _newer(reply: Any, key: DigestKey) -> Newer:
+    if isinstance(reply, Exception):
+        return Newer([], unknown=True)
+    texts = [unseal_text(member, NAME, key) for member in reply]
+    try:
+        predicates = [_decode(text) for text in texts if text is not None]
+    except msgspec.DecodeError:  # written by a later version
+        return Newer([], unknown=True)
+    return Newer(predicates, unknown=len(reply) >= KEPT or len(predicates) < len(texts))

@@ -19,7 +19,6 @@ from service.store.client import (
     refusal,
     value_of,
 )
-from service.store.eviction import Eviction, there
 from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
@@ -52,8 +51,8 @@ class RedisResponses:
         self._keys = keys
         self._layout: Layout | None = None
         self._generation: Generation | None = None
+        self._last: Generation | None = None  # also while nothing is served
         self.invalidations = RedisInvalidations(redis, keys, self.partition)
-        self.eviction = Eviction(redis)
 
     @property
     def generation(self) -> Generation | None:
@@ -72,7 +71,7 @@ class RedisResponses:
 
     def follow(self, layout: Layout, generation: Generation) -> None:
         """Start serving from a layout that was found fitting."""
-        self._layout, self._generation = layout, generation
+        self._layout, self._generation, self._last = layout, generation, generation
 
     def leave(self) -> None:
         """Stop serving: what is there doesn't fit, or isn't there any more."""
@@ -92,22 +91,19 @@ class RedisResponses:
         self, keys: TenantKeys, entry_ids: Sequence[str], embeddings: Sequence[str], budget: Budget
     ) -> First:
         """See `cache.ports.Responses`."""
-        partition, generation = self.partition(keys), self._generation
+        partition = self.partition(keys)
         wanted = [self._keys.record(partition, one) for one in entry_ids]
         wanted += [self._keys.embedding(partition, one) for one in embeddings]
-        documents = (
-            []
-            if generation is None
-            else [self._keys.document(partition, generation, one) for one in entry_ids]
-        )
         read: Command = ("MGET", *wanted, self._keys.invalidations_number(partition))
-        found, *said = await self._redis.run([read, *self.eviction.asked(documents)], budget)
+        bound = [stored_when(self._keys.document(partition, self._followed, one)) for one in entry_ids]
+        found, *times = await self._redis.run([read, *bound], budget)
         *blobs, number = value_of(found)
-        records = [
-            unseal(blob, one, keys) if whole else None
-            for one, blob, whole in zip(entry_ids, blobs, there(said, len(entry_ids)), strict=False)
+        records = [unseal(blob, one, keys) for one, blob in zip(entry_ids, blobs, strict=False)]
+        whole = [
+            one if one is not None and is_whole(one.stored_at, time) else None
+            for one, time in zip(records, times, strict=True)
         ]
-        return First(records, blobs[len(records) :], number_of(number))
+        return First(whole, blobs[len(records) :], number_of(number))
 
     async def _blobs(self, names: Sequence[str], budget: Budget) -> list[bytes | None]:
         """One command, whose one reply costs less to read than many; a key of another type has no value."""
@@ -125,7 +121,7 @@ class RedisResponses:
         commands: list[Command] = [("MGET", *(key for _, key in ids), *vectors)]
         for one in coming:
             commands += _counting(self._keys.asked(partition, one.entry_ids[0])) if one.counted else []
-            commands += [self.invalidations.since_command(keys, one.lookup)] if one.lookup else []
+            commands += self.invalidations.since_commands(keys, one.lookup) if one.lookup else []
         blobs, *others = await self._redis.run(commands, budget)
         values, said = iter(value_of(blobs)), iter(others)
         records = [[unseal(next(values), entry_id, keys) for entry_id in one.entry_ids] for one in coming]
@@ -134,7 +130,9 @@ class RedisResponses:
                 records=found,
                 embedding=next(values) if one.embedding else None,
                 attempts=_count(list(islice(said, COUNTING))) if one.counted else 1,
-                newer=self.invalidations.newer(keys, next(said)) if one.lookup else None,
+                newer=self.invalidations.newer(keys, list(islice(said, len(keys.keys))))
+                if one.lookup
+                else None,
             )
             for one, found in zip(coming, records, strict=True)
         ]
@@ -160,59 +158,81 @@ class RedisResponses:
     async def put(
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
     ) -> list[SemcachedError | Refused | None]:
-        """See `cache.ports.Responses`. Each entry is a transaction of its own."""
-        partition, generation = self.partition(keys), self._current()
-        transactions = [self._transaction(partition, generation, entry, keys) for entry in entries]
-        commands = [command for transaction in transactions for command in transaction]
-        late = [one for one in entries if one.lookup is not None]
-        commands += [self.invalidations.since_command(keys, one.lookup) for one in late if one.lookup]
-        replies = iter(await self._redis.run(commands, budget))
-        outcomes: list[SemcachedError | Refused | None] = [
-            outcome(list(islice(replies, len(transaction)))) for transaction in transactions
-        ]
-        gone = {id(one) for one in await self._taken_back(keys, late, list(replies), budget)}
-        return [
-            INVALIDATED if id(entry) in gone else one for entry, one in zip(entries, outcomes, strict=True)
-        ]
+        """See `cache.ports.Responses`. Each entry is a transaction of its own.
 
-    async def _taken_back(
-        self, keys: TenantKeys, entries: Sequence[NewEntry], logs: Sequence[Any], budget: Budget
-    ) -> list[NewEntry]:
-        """Delete again what was invalidated while it was written."""
-        partition, generation = self.partition(keys), self._current()
-        gone = [
-            one
-            for one, reply in zip(entries, logs, strict=True)
-            if one.lookup is not None
-            and self.invalidations.refuses(keys, reply, subject_of(one.record, one.vector), one.lookup)
-        ]
-        ids = [one.record.entry_id for one in gone]
-        named = [
-            (self._keys.record(partition, id_), self._keys.document(partition, generation, id_))
-            for id_ in ids
-        ]
-        await self._redis.values([("UNLINK", *pair) for pair in named], budget)
-        return gone
+        One that follows a lookup takes two: first its document, by which an invalidation finds it; then, if
+        none came in between, the record, without which it isn't served.
+        """
+        partition, generation, log = self.partition(keys), self._current(), self.invalidations
+        steps: list[list[Command]] = []
+        for entry in entries:
+            place, found = (
+                self._place(partition, generation, entry),
+                self._findable(partition, generation, entry),
+            )
+            record = [] if entry.lookup else [self._record(partition, entry, keys)]
+            steps.append([("MULTI",), place, *found, *record, ("EXEC",)])
+        asked = [log.since_commands(keys, one.lookup) if one.lookup else [] for one in entries]
+        sent = [[*step, *ask] for step, ask in zip(steps, asked, strict=True)]
+        replies = iter(await self._redis.run([command for each in sent for command in each], budget))
+        outcomes: list[SemcachedError | Refused | None] = []
+        for entry, step, ask in zip(entries, steps, asked, strict=True):
+            failed = outcome(list(islice(replies, len(step))))
+            newer = log.newer(keys, list(islice(replies, len(ask)))) if ask else None
+            late = (
+                newer is not None
+                and entry.lookup is not None
+                and newer.refuses(subject_of(entry.record, entry.vector), entry.lookup)
+            )
+            outcomes.append(failed or (INVALIDATED if late else None))
+        await self._finish(keys, [*zip(entries, outcomes, strict=True)], budget)
+        return outcomes
 
-    def _transaction(
-        self, partition: int, generation: Generation, entry: NewEntry, keys: TenantKeys
-    ) -> list[Command]:
-        """Record and document, with their end; fields of a document that was there before don't stay."""
-        record = entry.record
-        record_key = self._keys.record(partition, record.entry_id)
-        document = self._keys.document(partition, generation, record.entry_id)
-        end = record.expires_at
-        superseded = [self._keys.record(partition, old) for old in entry.superseded]
-        superseded += [self._keys.document(partition, generation, old) for old in entry.superseded]
-        lease = self._keys.lease(partition, record.entry_id)
+    async def _finish(
+        self,
+        keys: TenantKeys,
+        entries: Sequence[tuple[NewEntry, SemcachedError | Refused | None]],
+        budget: Budget,
+    ) -> None:
+        """The second step of those that follow a lookup: the record, or the end of the document."""
+        partition, generation = self.partition(keys), self._current()
+        commands: list[Command] = []
+        for entry, failed in entries:
+            if entry.lookup is None:
+                continue
+            if failed is None:
+                commands.append(self._record(partition, entry, keys))
+                commands.append(("UNLINK", self._keys.lease(partition, entry.record.entry_id)))
+            else:
+                commands.append(("UNLINK", self._keys.document(partition, generation, entry.record.entry_id)))
+        await self._redis.values(commands, budget)
+
+    def _place(self, partition: int, generation: Generation, entry: NewEntry) -> Command:
+        """Away with what was there: no field of an older document stays, no answer that loses its document.
+
+        A lease goes with the answer.
+        """
+        ids = [entry.record.entry_id, *entry.superseded]
+        gone = [self._keys.document(partition, generation, one) for one in ids]
+        gone += [self._keys.record(partition, one) for one in ids]
+        gone += [] if entry.lookup else [self._keys.lease(partition, entry.record.entry_id)]
+        return ("UNLINK", *gone)
+
+    def _findable(self, partition: int, generation: Generation, entry: NewEntry) -> list[Command]:
+        """The document, with its end."""
+        document, end = (
+            self._keys.document(partition, generation, entry.record.entry_id),
+            entry.record.expires_at,
+        )
         return [
-            ("MULTI",),
-            ("SET", record_key, seal(record, keys.current), *(() if end is None else ("PXAT", end))),
-            ("UNLINK", document, lease, *superseded),
             ("HSET", document, *_document(entry)),
             *([] if end is None else [("PEXPIREAT", document, end)]),
-            ("EXEC",),
         ]
+
+    def _record(self, partition: int, entry: NewEntry, keys: TenantKeys) -> Command:
+        record, end = entry.record, entry.record.expires_at
+        key = self._keys.record(partition, record.entry_id)
+        return ("SET", key, seal(record, keys.current), *(() if end is None else ("PXAT", end)))
 
     async def usable(self) -> None:
         """Search the index for what isn't there, which takes no longer on a large one.
@@ -231,7 +251,7 @@ class RedisResponses:
                 raise
 
     async def measure(self) -> None:
-        """Set the gauges of the index, and see whether Redis may evict.
+        """Set the gauges of the index.
 
         Raises:
             StoreUnavailableError: Redis does not answer.
@@ -240,7 +260,6 @@ class RedisResponses:
         indexes = [self._keys.index(one, generation) for one in range(partitions)]
         replies = await self._redis.values([("FT.INFO", name) for name in indexes])
         told = [dict(zip(reply[::2], reply[1::2], strict=True)) for reply in replies]
-        await self.eviction.look()
         INDEX_FAILURES.set(sum(int(one[b"hash_indexing_failures"]) for one in told))
         INDEX_DOCUMENTS.set(sum(int(one[b"num_docs"]) for one in told))
 
@@ -256,11 +275,16 @@ class RedisResponses:
         except LayoutError:  # a later version's
             now = None
         if now is not None and now != before and now.embedding == before.embedding:
-            self._generation = now
+            self._generation = self._last = now
             return True
         if now != before or isinstance(error, IndexMissingError):
             self.leave()
         return False
+
+    @property
+    def _followed(self) -> Generation:
+        """The one served from, or served from last: the exact tier goes on without an index."""
+        return self._last or self._current()
 
     def _current(self) -> Generation:
         if self._generation is None:
@@ -276,6 +300,19 @@ class RedisResponses:
         if self._layout is None:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         return partition_of(keys.tenant, self._layout.partitions)
+
+
+def stored_when(document: str) -> Command:
+    """Asks a document when it was stored, for `is_whole`; in a pipeline that is sent anyway."""
+    return ("HGET", document, "stored_at")
+
+
+def is_whole(stored_at: int, told: Any) -> bool:
+    """Whether a record has its document: only that lets an invalidation find it.
+
+    Redis evicts them one by one, and a store may have been cut off between the two.
+    """
+    return isinstance(told, bytes) and told == b"%d" % stored_at
 
 
 def number_of(blob: bytes | None) -> int:

@@ -3,6 +3,7 @@
 They have no end: a rule that went by itself would leave wrong answers where nobody looks.
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,15 +43,19 @@ class RedisRules:
         """
         commands: list[Command] = [("HGETALL", self._key(keys, key)) for key in keys.keys]
         found: dict[str, Rule] = {}
+        older: list[Rule] = []
         for key, flat in zip(keys.keys, await self._run(commands), strict=True):
             for field, blob in zip(flat[::2], flat[1::2], strict=True):
                 rule = _opened(field, blob, key)
                 if rule is not None:
-                    found.setdefault(rule.name, rule)
+                    if found.setdefault(rule.name, rule) is rule and key is not keys.current:
+                        older.append(rule)
                 elif complete:
                     raise StoreUnavailableError(
                         "a rule can't be read: PUT the rules that are not listed again"
                     )
+        with contextlib.suppress(StoreUnavailableError):  # else with the next look, before that secret goes
+            await self._write(keys, older)
         return sorted(found.values(), key=lambda rule: rule.name)
 
     async def put(self, keys: TenantKeys, rule: Rule) -> None:
@@ -63,9 +68,16 @@ class RedisRules:
         others = {one.name for one in await self.all(keys)} - {rule.name}
         if len(others) >= MOST:
             raise InvalidInputError("name", f"there are {MOST} rules already; delete one")
-        field = _field(keys.current, rule.name)
-        sealed = seal_text(_encode(rule).decode(), _sealed_as(field), keys.current)
-        await self._run([("HSET", self._key(keys, keys.current), field, sealed)])
+        await self._write(keys, [rule])
+
+    async def _write(self, keys: TenantKeys, rules: Sequence[Rule]) -> None:
+        """Under the current secret."""
+        commands: list[Command] = []
+        for rule in rules:
+            field = _field(keys.current, rule.name)
+            sealed = seal_text(_encode(rule).decode(), _sealed_as(field), keys.current)
+            commands.append(("HSET", self._key(keys, keys.current), field, sealed))
+        await self._run(commands)
 
     async def delete(self, keys: TenantKeys, name: str) -> bool:
         """Whether there was one.

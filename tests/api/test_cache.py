@@ -381,3 +381,17 @@ async def test_no_body_is_a_5xx(client: Http, body: dict[str, Any]) -> None:
     for path in (LOOKUP, STORE):
         answer = await client.post(path, json={"agent_type": "a", "prompt": "p", **body})
         assert answer.status_code in {200, 201, 400}, answer.text
+
+
+async def test_the_same_answer_again_keeps_what_it_rests_on(client: Http) -> None:
+    """Or an invalidation would miss it."""
+    known = {"sources": ["doc:7"], "tags": ["t"], "metadata": {"a": 1}, "usage": {"cost_usd": 1.0}}
+    await client.post(STORE, json=ASKED | {"response": "9 EUR"} | known)
+    await client.post(STORE, json=ASKED | {"response": "9 EUR", "sources": ["doc:8"]})
+    hit = (await client.post(LOOKUP, json=ASKED)).json()
+    assert (hit["sources"], hit["metadata"]) == (["doc:7", "doc:8"], {"a": 1})
+    gone = (await client.post("/v1/invalidate", json={"where": {"source": "doc:7", "tag": "t"}})).json()
+    assert gone["deleted"] == 1
+    await client.post(STORE, json=ASKED | {"response": "9 EUR"} | known)
+    await client.post(STORE, json=ASKED | {"response": "8 EUR"})
+    assert (await client.post(LOOKUP, json=ASKED)).json()["sources"] == []

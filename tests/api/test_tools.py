@@ -110,6 +110,10 @@ async def test_large_results_are_compressed(client: Http, redis: Redis, prefix: 
     [
         {"error": "no such city"},
         {"isError": True, "content": []},
+        {"errors": [{"message": "x"}]},
+        {"ok": False},
+        {"status": 502, "title": "Bad Gateway"},
+        {"content": [{"type": "text", "text": "Error: no such city"}]},
         "Error: not enough seats",
     ],
 )
@@ -256,3 +260,11 @@ async def test_an_altered_record_is_a_miss(client: Http, redis: Redis, prefix: s
     redis.delete(key)
     redis.hset(key, "a", "b")
     assert (await ask(client))["outcome"] == "miss"
+
+
+async def test_the_same_result_again_keeps_its_sources(client: Http) -> None:
+    await keep(client, "sun", sources=["a"])
+    await keep(client, "sun", sources=["b"])
+    assert (await ask(client))["sources"] == ["a", "b"]
+    await keep(client, "rain")
+    assert (await ask(client))["sources"] == []

@@ -240,7 +240,7 @@ async def test_an_invalidation_between_check_and_write(parts: Parts) -> None:
         entry = new_entry(parts, late)
         await parts.invalidator.run(keys, [predicate])
         assert await records.put(keys, [entry, entry._replace(lookup=None)], Budget(5)) == [INVALIDATED, None]
-        assert await records.records(keys, [entry.record.entry_id], Budget(5)) == [None]
+        assert (await records.first(keys, [entry.record.entry_id], [], Budget(5))).records == [None]
     (answer,) = await parts.store.answer([late], keys)
     assert isinstance(answer, Refused)
 
@@ -257,7 +257,7 @@ def new_entry(parts: Parts, one: Any) -> NewEntry:
     keys, generation = keys_of(parts), parts.responses.generation
     assert generation is not None
     errand = Errand(keys, generation, Budget(5), Work())
-    return _entry(one, None, UNIT, errand, ttl_s=86_400, now=time.time_ns() // 1_000_000)
+    return _entry(one, None, None, UNIT, errand, ttl_s=86_400, now=time.time_ns() // 1_000_000)
 
 
 async def test_numbers_of_concurrent_invalidations(

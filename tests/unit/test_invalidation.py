@@ -19,7 +19,7 @@ from service.cache.invalidation import (
     question,
 )
 from service.cache.patterns import compiled, quoted
-from service.cache.rules import Rule, check_data, check_rule, filled
+from service.cache.rules import Rule, check_rule, filled
 from service.cache.tickets import Ticket
 from service.errors import InvalidInputError
 from tests.helpers import vector
@@ -134,7 +134,7 @@ def test_patterns_that_cannot_be_bounded_are_refused(pattern: str) -> None:
 def test_templates() -> None:
     where = Where(source="{a}:{{{b}}}", attributes={"{a}": "{b}"}, prompt_regex="^{a}{{2}}", older_than_s=1)
     check_rule(where)
-    made = filled(Rule("r", "e", where), check_data({"a": 7, "b": "x.y"}))
+    made = filled(Rule("r", "e", where), {"a": 7, "b": "x.y", "price": 9.99, "more": [None]})
     assert made == Where(source="7:{x.y}", attributes={"{a}": "x.y"}, prompt_regex="^7{2}", older_than_s=1)
     quoting = filled(Rule("r", "e", Where(prompt_regex="{b}")), {"b": ".*"})
     assert not compiled("p", quoting.prompt_regex or "").matches("anything")
@@ -143,6 +143,6 @@ def test_templates() -> None:
     values: list[object] = [1.5, True, None, [], {}]
     for value in values:
         with pytest.raises(InvalidInputError, match=r"^data\.f: "):
-            check_data({"f": value})
+            filled(Rule("r", "e", Where(source="{f}")), {"f": value})
     with pytest.raises(InvalidInputError, match="8192 bytes"):
         check_rule(Where(attributes={str(at): "x" * 500 for at in range(20)}))
