@@ -12,6 +12,7 @@ import msgspec
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.cache.leases import end_waits
 from service.settings import Settings
 from service.telemetry import REQUESTS
 
@@ -53,6 +54,11 @@ class LimitedProtocol(HttpToolsProtocol):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         self._read_within(HEAD_S)
+
+    def shutdown(self) -> None:
+        """See uvicorn: it is ending, and waits for the requests in flight."""
+        end_waits()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Protocol, TypeVar
+from weakref import WeakSet
 
 from service.cache.digests import TenantKeys
 from service.cache.ports import Clock, LeaseBook
@@ -25,6 +26,15 @@ SHARE = 0.8
 SHORTEST_S, LONGEST_S = 1.0, 30.0
 REFRESH_S = 10.0
 """How long somebody may take to refresh a stale result before another is asked."""
+
+
+_OPEN: "WeakSet[Leases]" = WeakSet()
+
+
+def end_waits() -> None:
+    """The process is ending: everybody goes on alone, or it would wait for them."""
+    for one in _OPEN:
+        one.end()
 
 
 class Turn(Enum):
@@ -86,6 +96,8 @@ class Leases:
         self._clock = clock
         self._rooms: dict[tuple[str, str], Room] = {}
         self._watch: asyncio.Task[None] | None = None
+        self._ending = False
+        _OPEN.add(self)
 
     async def led(self, wish: Wish, look: Callable[[], Awaitable[L]]) -> tuple[L, bool, float]:
         """What a lookup brings, now or in time; whether its caller leads; for how long he waited, ms."""
@@ -127,6 +139,8 @@ class Leases:
             return  # it ends by itself
 
     async def _turn(self, wish: Wish, token: str, until: float) -> Turn:
+        if self._ending:
+            return Turn.ALONE
         place = (wish.keys.current.tenant, wish.name)
         opened = place not in self._rooms
         room = self._rooms.setdefault(place, Room(wish.keys, wish.name))
@@ -179,11 +193,16 @@ class Leases:
                         del self._rooms[place]  # who comes now opens another
                     room.wake(Turn.AGAIN if one is None else Turn.ALONE)
 
-    async def close(self) -> None:
-        """Send everybody on, alone."""
+    def end(self) -> None:
+        """Send everybody on, alone; nobody waits from now on."""
+        self._ending = True
         for room in self._rooms.values():
             room.wake(Turn.ALONE)
         self._rooms.clear()
+
+    async def close(self) -> None:
+        """Nobody waits from now on."""
+        self.end()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.wait([self._watch])

@@ -254,3 +254,23 @@ def test_migrate_reaches_the_running_service(tmp_path: Path) -> None:
     stopped = command(tmp_path, "migrate", "status")  # starts the folder's Redis for as long as it needs it
     assert "0001_responses" in stopped.stdout
     assert gone(tmp_path)
+
+
+def test_who_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    service = Served(tmp_path).wait()
+    told: list[str] = []
+    leader = service.http.post(LOOKUP, json=entry(1) | {"wait_s": 60}).json()
+    assert leader["lease"] is True
+
+    def wait() -> None:
+        answer = httpx.post(f"{service.http.base_url}{LOOKUP}", json=entry(1) | {"wait_s": 60}, timeout=60)
+        told.append(answer.json()["outcome"])
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.5)
+    service.process.send_signal(signal.SIGTERM)
+    service.process.wait(20)  # less than the lease, and than uvicorn's 30 s
+    waiting.join(10)
+    service.end()
+    assert told == ["miss"]

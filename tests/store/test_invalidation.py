@@ -30,12 +30,12 @@ from service.cache.invalidation import (
 from service.cache.ports import Budget, Coming, NewEntry, Work
 from service.cache.tickets import Ticket
 from service.errors import StoreFullError, StoreUnavailableError
-from service.model import INVALIDATED, Refused
+from service.model import INVALIDATED, Hit, Miss, Refused, Stored
 from service.settings import Settings
 from service.store import finding, invalidations, invalidator
 from service.store.keys import Keys
 from service.wiring import Loaded, Parts, opened
-from tests.helpers import accepted, keep, near, vector
+from tests.helpers import accepted, keep, look, near, vector
 from tests.keyspaces import write_embedding, write_tool
 
 pytestmark = pytest.mark.anyio
@@ -436,3 +436,44 @@ async def test_an_answer_made_while_it_runs_comes_too_late(
     refused = [one is not None and one.refuses(subject, at) for one, at in zip(before, lookups, strict=True)]
     assert refused == [True] * (len(read) - 1) + [False]
     assert len(read) >= 3
+
+
+async def test_a_late_store_is_refused_across_a_rotation(settings: Settings, models: Loaded) -> None:
+    """Replicas whose current secrets differ, each with the other's as the previous one."""
+    one, other = "a secret of the tests, 1", "a secret of the tests, 2"
+    url = settings.redis_url or ""
+    async with (
+        opened(replace(settings, secret=one, previous_secret=other), url, models) as old,
+        opened(replace(settings, secret=other, previous_secret=one), url, models) as new,
+    ):
+        await old.attach(lambda _: None)
+        await new.attach(lambda _: None)
+        for here, there in ((old, new), (new, old)):
+            lookup = await look(here, keys_of(here), prompt="p")
+            (predicate,) = await there.invalidator.predicates([Where(source="s")])
+            await there.invalidator.run(keys_of(there), [predicate])
+            late = accepted(keys_of(here), here, prompt="p", sources=["s"], lookup_id=lookup.lookup_id)
+            assert await here.store.answer([late], keys_of(here)) == [INVALIDATED]
+
+
+async def test_what_came_between_is_never_seen(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even for the moment between a store's two steps."""
+    keys = keys_of(parts)
+    seen: list[Any] = []
+    run = type(parts.redis).run
+
+    async def looking(self: Any, commands: Any, budget: Any = None) -> Any:
+        replies = await run(self, commands, budget)
+        if any(command[0] == "HSET" for command in commands):  # the first step is done
+            monkeypatch.undo()
+            seen.append(await look(parts, keys, prompt="p"))
+            seen.append(await look(parts, keys, prompt="p", tiers=["semantic"]))
+        return replies
+
+    lookup = await look(parts, keys, prompt="p")
+    late = accepted(keys, parts, prompt="p", sources=["s"], lookup_id=lookup.lookup_id)
+    monkeypatch.setattr(type(parts.redis), "run", looking)
+    (stored,) = await parts.store.answer([late], keys)
+    assert isinstance(stored, Stored)
+    assert [isinstance(one, Miss) for one in seen] == [True, True]
+    assert isinstance(await look(parts, keys, prompt="p"), Hit)

@@ -5,11 +5,13 @@ from typing import Any
 import anyio
 import msgspec
 import pytest
+from redis import Redis
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.ports import Work
 from service.cache.tickets import issued, ticket
+from service.errors import StoreUnavailableError
 from service.model import Hit, LookupRequest, Miss
 from service.wiring import Parts
 from tests.helpers import keep
@@ -153,3 +155,42 @@ async def test_a_hit_takes_no_lease(parts: Parts, keys: TenantKeys) -> None:
 def test_a_ticket_says_when_it_was_issued() -> None:
     assert ticket(issued(1_800_000_000_000, 1_800_000_000_123)) == (1_800_000_000_000, 1_800_000_000_123)
     assert ticket("not one of ours") == ticket("g" * 32) == (0, 0)
+
+
+async def test_a_full_redis_makes_nobody_wait(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    redis.config_set("maxmemory", 1)
+    try:
+        with anyio.fail_after(10):
+            answer = await waiting(parts, keys, 60)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert isinstance(answer, Miss)
+    assert not answer.lease
+
+
+async def test_a_late_reply_of_redis_sends_nobody_on(
+    parts: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader = await waiting(parts, keys, 60)
+    held, failures = type(parts.leases._book).held, 2
+
+    async def late(self: Any, names: Any) -> Any:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise StoreUnavailableError("no answer in time")
+        return await held(self, names)
+
+    monkeypatch.setattr(type(parts.leases._book), "held", late)
+    got: list[Hit | Miss] = []
+
+    async def ask() -> None:
+        got.append(await waiting(parts, keys, 60))
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            while failures:
+                await anyio.sleep(0.01)
+            await keep(parts, keys, prompt="who leads?", lookup_id=leader.lookup_id)
+    assert isinstance(got[0], Hit)
