@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from service.api.auth import Principal, Role
 from service.api.authentication import needs
+from service.api.measuring import WAITED
 from service.api.problems import Problem, problem_of
 from service.api.services import Services
 from service.api.wire import MAX_DEPTH, Each, decoder, documented, encoded
@@ -91,6 +92,7 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
     else:
         leads = request.user.role >= Role.writer
         question, answer = await services.lookup.answer_waiting(asked, keys, asked.wait_s, work, leads=leads)
+        request.scope["state"][WAITED] = work.waited_ms / 1000
     _count(answer, services.label(request.user.tenant))
     services.accounting.looked_up(keys, [question], [answer], work)
     return encoded(answer, headers={"X-Cache": _x_cache([answer])})

@@ -10,10 +10,12 @@ from msgspec import Struct
 from service.api.auth import Role
 from service.api.authentication import needs
 from service.api.cache import MAX_BODY, HttpRequest
+from service.api.measuring import WAITED
 from service.api.services import Services
 from service.api.wire import decoder, documented, encoded, parameters
 from service.cache.accounting import Outcome
 from service.cache.canonical import check_identifier
+from service.cache.ports import Work
 from service.cache.side_effects import by_name
 from service.errors import StoreUnavailableError
 from service.model import (
@@ -57,8 +59,10 @@ async def look_up_tool(request: HttpRequest, services: NamedDependency[Services]
     keys = services.keyring.of(request.user.tenant)
     asked = _call(await request.body())
     call = services.tools.call(asked, keys)
-    answer = await services.tools.look_up(call, asked.wait_s, leads=request.user.role >= Role.writer)
-    _count(services, request, asked, answer, None if asked.wait_s else (perf_counter() - begun) * 1000)
+    work, leads = Work(), request.user.role >= Role.writer
+    answer = await services.tools.look_up(call, asked.wait_s, work, leads=leads)
+    request.scope["state"][WAITED] = work.waited_ms / 1000
+    _count(services, request, asked, answer, (perf_counter() - begun) * 1000 - work.waited_ms)
     if isinstance(answer, ToolHit):
         return encoded(answer, headers={"X-Cache": "HIT"})
     passed_by = answer.reason in {Reason.DEGRADED, Reason.POLICY}
@@ -130,9 +134,8 @@ def _count(
     request: HttpRequest,
     asked: ToolCall,
     answer: ToolHit | ToolMiss,
-    latency_ms: float | None,
+    latency_ms: float,
 ) -> None:
-    """`latency_ms`: None where it may have waited for another caller."""
     tenant, rule = request.user.tenant, None
     outcome: Outcome = "hit"
     if isinstance(answer, ToolHit):

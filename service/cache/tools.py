@@ -15,7 +15,7 @@ from service.cache.digests import TenantKeys
 from service.cache.invalidation import tool_subject
 from service.cache.leases import REFRESH_S, Leases, Wish
 from service.cache.lifetime import JITTER, Jitter
-from service.cache.ports import Budget, Clock, NewTool, Policies, ToolResults
+from service.cache.ports import Budget, Clock, NewTool, Policies, ToolResults, Work
 from service.cache.sharing import Shared
 from service.cache.side_effects import by_name
 from service.cache.tickets import Ticket, issued, ticket
@@ -111,12 +111,15 @@ class Tools:
         names = tuple(key.digest("tool_call", parts + arguments) for key in keys.keys)
         return Call(keys, names, policy, refusal(policy))
 
-    async def look_up(self, call: Call, wait_s: float | None, *, leads: bool) -> ToolHit | ToolMiss:
+    async def look_up(
+        self, call: Call, wait_s: float | None, work: Work, *, leads: bool
+    ) -> ToolHit | ToolMiss:
         """A result or a miss. Never fails.
 
         Args:
             call: checked.
             wait_s: how long to wait for whoever makes the same call already; None: not at all.
+            work: into which goes how long it waited.
             leads: whether the caller can store.
         """
         if call.refusal is not None:
@@ -129,7 +132,8 @@ class Tools:
         if wait_s is None:
             found, lease = await self._look(call), False
         else:
-            found, lease, _ = await self._leases.led(Wish(call.keys, call.names[0], wait_s, leads), look)
+            wish = Wish(call.keys, call.names[0], wait_s, leads)
+            found, lease, work.waited_ms = await self._leases.led(wish, look)
         if found.record is None:
             return self._missed(found, lease=lease)
         if found.stale and leads and await self._refreshes(call, found):

@@ -9,6 +9,7 @@ from redis import Redis
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
+from service.cache.ports import Work
 from service.model import Hit, Miss, ToolCall, ToolHit, ToolMiss, ToolStoreRequest
 from service.settings import Settings
 from service.store.policies import TOOLS
@@ -28,7 +29,7 @@ def keys(parts: Parts) -> TenantKeys:
 
 async def ask(parts: Parts, keys: TenantKeys, wait_s: float | None = 60) -> ToolHit | ToolMiss:
     call = parts.tools.call(msgspec.json.decode(msgspec.json.encode(CALL), type=ToolCall), keys)
-    return await parts.tools.look_up(call, wait_s, leads=True)
+    return await parts.tools.look_up(call, wait_s, Work(), leads=True)
 
 
 async def keep(parts: Parts, keys: TenantKeys, result: Any, **more: Any) -> None:
