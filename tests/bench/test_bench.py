@@ -64,7 +64,7 @@ def test_bounds(tmp_path: Path) -> None:
         assert found[name]["hot_left"] == found[name]["free_left"] == found[name]["hot"]
         assert found[name]["uncounted_keys"] == 0
         assert found[name]["most"] < found[name]["bound"] * 2
-    assert found["killed"]["left_by_the_killed"] > found["killed"]["bound"]
+    assert found["killed"]["left_by_the_killed"] >= found["killed"]["bound"]  # more, if it was quick enough
     assert found["killed"]["uncounted_keys"] == 0
 
 
