@@ -240,21 +240,20 @@ class Crash:
         killed = time.monotonic()
         await asyncio.to_thread(self.redis.stop)
         if self.options.power_cuts:
-            self.cut_power(killed)
-            self.forgive(killed)
+            self.forgive(self.cut_power(killed))
         await asyncio.sleep(self.random.uniform(0, 1))
         await asyncio.to_thread(self.redis.start)
 
-    def cut_power(self, killed: float) -> None:
-        """Take from the file what was written in the last second."""
+    def cut_power(self, killed: float) -> float:
+        """Take from the file what was written in the last second; when the last look before it was."""
         since, file = killed - POWER_CUT_S, self.file()  # a rewrite begins another
-        os.truncate(
-            file, max((size for at, one, size in self.sizes if one == file and at <= since), default=0)
-        )
+        looks = [(at, size) for at, one, size in self.sizes if one == file and at <= since]
+        at, size = looks[-1] if looks else (0.0, 0)
+        os.truncate(file, size)
+        return at
 
-    def forgive(self, killed: float) -> None:
-        """What was acknowledged in that second, or since the last look before it, may be lost."""
-        since = killed - POWER_CUT_S - 2 * LOOK_S
+    def forgive(self, since: float) -> None:
+        """What was acknowledged since that look may be lost: a busy machine looks late."""
         for known in self.known:
             kept = [one for one in known.history if one[0] <= since]
             if len(kept) < len(known.history):

@@ -31,8 +31,8 @@ async def test_power_cuts_take_no_more_than_their_second() -> None:
 class Unforgiving(Crash):
     """Holds that what a power cut took must be there."""
 
-    def forgive(self, killed: float) -> None:
-        del killed
+    def forgive(self, since: float) -> None:
+        del since
 
 
 async def test_the_loop_finds_what_is_lost(tmp_path: Path) -> None:
