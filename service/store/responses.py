@@ -166,12 +166,10 @@ class RedisResponses:
         partition, generation, log = self.partition(keys), self._current(), self.invalidations
         steps: list[list[Command]] = []
         for entry in entries:
-            place, found = (
-                self._place(partition, generation, entry),
-                self._findable(partition, generation, entry),
-            )
+            gone = self._place(partition, generation, entry)
+            found = self._findable(partition, generation, entry)
             record = [] if entry.lookup else [self._record(partition, entry, keys)]
-            steps.append([("MULTI",), place, *found, *record, ("EXEC",)])
+            steps.append([("MULTI",), gone, *found, *record, ("EXEC",)])
         asked = [log.since_commands(keys, one.lookup) if one.lookup else [] for one in entries]
         sent = [[*step, *ask] for step, ask in zip(steps, asked, strict=True)]
         replies = iter(await self._redis.run([command for each in sent for command in each], budget))
@@ -194,7 +192,10 @@ class RedisResponses:
         entries: Sequence[tuple[NewEntry, SemcachedError | Refused | None]],
         budget: Budget,
     ) -> None:
-        """The second step of those that follow a lookup: the record, or the end of the document."""
+        """The second step of those that follow a lookup: the record, or, if too late, the document's end.
+
+        What Redis refused changed nothing: the entry that was there before stays.
+        """
         partition, generation = self.partition(keys), self._current()
         commands: list[Command] = []
         for entry, failed in entries:
@@ -203,7 +204,7 @@ class RedisResponses:
             if failed is None:
                 commands.append(self._record(partition, entry, keys))
                 commands.append(("UNLINK", self._keys.lease(partition, entry.record.entry_id)))
-            else:
+            elif failed == INVALIDATED:
                 commands.append(("UNLINK", self._keys.document(partition, generation, entry.record.entry_id)))
         await self._redis.values(commands, budget)
 
@@ -220,10 +221,8 @@ class RedisResponses:
 
     def _findable(self, partition: int, generation: Generation, entry: NewEntry) -> list[Command]:
         """The document, with its end."""
-        document, end = (
-            self._keys.document(partition, generation, entry.record.entry_id),
-            entry.record.expires_at,
-        )
+        document = self._keys.document(partition, generation, entry.record.entry_id)
+        end = entry.record.expires_at
         return [
             ("HSET", document, *_document(entry)),
             *([] if end is None else [("PEXPIREAT", document, end)]),

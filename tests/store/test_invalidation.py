@@ -477,3 +477,16 @@ async def test_what_came_between_is_never_seen(parts: Parts, monkeypatch: pytest
     assert isinstance(stored, Stored)
     assert [isinstance(one, Miss) for one in seen] == [True, True]
     assert isinstance(await look(parts, keys, prompt="p"), Hit)
+
+
+async def test_what_a_full_redis_refuses_takes_nothing_away(parts: Parts, redis: Redis) -> None:
+    keys = keys_of(parts)
+    await keep(parts, keys, prompt="p", response="1")
+    late = accepted(keys, parts, '"2"', prompt="p", lookup_id="0" * 32)
+    redis.config_set("maxmemory", 1)
+    try:
+        (answer,) = await parts.store.answer([late], keys)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert isinstance(answer, StoreFullError)
+    assert isinstance(await look(parts, keys, prompt="p"), Hit)
