@@ -112,7 +112,7 @@ class Behind:
                 sys.exit(
                     f"{self.entries()} entries stay where {bound} may; {self.uncounted()} uncounted keys"
                 )
-            time.sleep(SAMPLE_S)
+            time.sleep(SAMPLE_S)  # between two samples
         return time.monotonic() - begun
 
     @contextmanager
@@ -197,7 +197,7 @@ def killed(folder: Path, load: Load) -> dict[str, Any]:
         thread = threading.Thread(target=_until_killed, args=(service, range(load.bound, load.stores), load))
         thread.start()
         while behind.entries() <= load.bound:
-            time.sleep(0.001)
+            time.sleep(0.001)  # the load and the service need the processor
         service.end(signal.SIGKILL)
         thread.join()
         left, uncounted = behind.entries(), behind.uncounted()

@@ -212,7 +212,7 @@ def killed(world: World, service: Served, url: str, folder: Path) -> dict[str, A
     asking = threading.Thread(target=ask)
     asking.start()
     while int(world.redis.dbsize()) > before - len(bulk):  # half: two keys an entry
-        time.sleep(0.005)
+        time.sleep(0.005)  # another process tells no event
     service.end(signal.SIGKILL)
     asking.join()
     left = len(world.scanned() & bulk)

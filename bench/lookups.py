@@ -61,7 +61,7 @@ def running(name: str, checkout: Path, folder: Path) -> Iterator[Service]:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
                 while not ready(http, process):
-                    time.sleep(0.05)
+                    time.sleep(0.05)  # until it is asked again whether it is ready
             with Redis(unix_socket_path=str(socket_of(folder))) as redis:
                 yield Service(name, port, process.pid, redis)
         finally:

@@ -32,10 +32,3 @@ class Shared(Generic[T]):
             return await make()
         finally:
             del self._running[key]
-
-    async def close(self) -> None:
-        """End what is under way."""
-        tasks = [*self._next.values(), *self._running.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -268,7 +268,7 @@ def test_who_waits_does_not_hold_up_the_end(tmp_path: Path) -> None:
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    time.sleep(0.5)
+    time.sleep(0.5)  # nothing outside tells that it waits
     service.process.send_signal(signal.SIGTERM)
     service.process.wait(20)  # less than the lease, and than uvicorn's 30 s
     waiting.join(10)

@@ -28,7 +28,7 @@ def test_a_kill_costs_no_more_than_the_last_second(tmp_path: Path, workers: str)
     for n in range(200):
         service.http.post(STORE, json=entry(n % 20) | {"response": n % 20, "usage": {"cost_usd": 0.25}})
         assert service.http.post(LOOKUP, json=entry(n % 20)).json()["outcome"] == "hit"
-    time.sleep(1)
+    time.sleep(1)  # what is counted so far is written within it
     lost = 7
     for n in range(lost):
         service.http.post(LOOKUP, json=entry(n))
