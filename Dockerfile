@@ -11,7 +11,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY index_schemas index_schemas
 COPY migrations migrations
 COPY service service
-RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+COPY client client
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . ./client \
     && pip --python /opt/semcached install --no-deps --no-index --no-compile dist/*.whl
 # Nobody can write bytecode later. Unchecked: whatever a copy does to a file's time doesn't matter.
 RUN /opt/semcached/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/semcached/lib

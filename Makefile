@@ -24,7 +24,7 @@ bench: .venv/.dev
 .venv/.serve: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) install --no-deps --no-build-isolation -e . -e client
 	touch $@
 
 .venv/.dev: requirements-dev.lock .venv/.serve
@@ -33,7 +33,7 @@ bench: .venv/.dev
 
 # Needs uv. Hashes, and no registry's name. The image's two locks: what runs in it, and what builds it.
 LOCK := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--no-emit-find-links --no-header
+	--no-emit-find-links --no-header --no-emit-package semcached
 lock:
 	$(LOCK) pyproject.toml --extra local --extra embedded --group build --output-file requirements.lock
 	$(LOCK) pyproject.toml --extra local --extra embedded --group build --group dev \
