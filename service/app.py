@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, embeddings, entries, health, invalidation, policies, stats, tools
+from service.api import cache, docs, embeddings, entries, health, invalidation, policies, proxy, stats, tools
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
@@ -59,6 +59,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 invalidator=parts.invalidator,
                 rules=parts.rules,
                 entries=parts.entries,
+                passage=parts.passage,
                 why_not_ready=attachment.why_not_ready,
                 embeddings=parts.embeddings,
                 metric_tenants=settings.named_tenants,
@@ -78,6 +79,8 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             *(invalidation.invalidate, invalidation.event),
             *(invalidation.get_rules, invalidation.put_rule, invalidation.delete_rule),
             *(health.livez, health.readyz, health.metrics),
+            *(proxy.chat_completions, proxy.responses, proxy.messages),
+            *(proxy.openai_rest, proxy.anthropic_rest, proxy.models),
             docs.files(),
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},

@@ -11,6 +11,8 @@ SemcachedError
 ├── EmbedderError            502  the embedder is away or answers rubbish
 ├── VerifierError            502  the verifier is busy or failed; a lookup misses
 ├── RewriterError            502  the rewriter is away or answers rubbish; a lookup misses
+├── UpstreamError            502  the provider that a request was passed on to can't be reached, or broke off
+│   └── UpstreamTimeoutError 504
 └── StartupError             the process refuses to start; exit code 1
     ├── SettingsError        exit code 2
     ├── SecretMismatchError
@@ -108,6 +110,20 @@ class RewriterError(SemcachedError):
 
     status = 502
     title = "Rewriter failed"
+
+
+class UpstreamError(SemcachedError):
+    """The provider can't be reached, or broke its answer off."""
+
+    status = 502
+    title = "Upstream failed"
+
+
+class UpstreamTimeoutError(UpstreamError):
+    """Nothing came from the provider in time."""
+
+    status = 504
+    title = "Upstream timed out"
 
 
 class StartupError(SemcachedError):

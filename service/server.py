@@ -19,7 +19,8 @@ from service.telemetry import REQUESTS
 HEAD_S = 10.0
 """From a request's first byte, or the connection, to the end of its headers."""
 BODY_S = 10.0
-"""From the end of the headers to the end of the body."""
+"""From the end of the headers to the end of the body; of a long one, for each part of `PART`."""
+PART = 2**20
 WRITE_S = 20.0
 """How long a client may read nothing of an answer."""
 FLUSH_S = 1.0
@@ -28,6 +29,8 @@ HEAD_BYTES = 64 * 1024
 HEADERS = 100
 PIPELINED = 8
 IDLE_S = 60
+ABORT = "semcached.abort"
+"""In a scope's extensions: what ends the connection, so that a broken answer doesn't look whole."""
 
 _REASONS = {400: "Bad request", 408: "Request timeout", 431: "Request header fields too large"}
 _DETAILS = {
@@ -49,6 +52,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = self._fields = 0
         self._fruitless = 0  # bytes since the last piece of a body: an endless trailer, or chunk extension
         self._progress = False
+        self._part = 0  # bytes of a body since its timer was set
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
         """See asyncio.Protocol."""
@@ -112,11 +116,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._fruitless > HEAD_BYTES or (self._in_head and self._head_bytes > HEAD_BYTES):
             self._refuse(431)
 
-    def on_message_begin(self) -> None:
-        """See httptools. White space before a request doesn't come here."""
-        self._begun = True
-        super().on_message_begin()
-
     def on_header(self, name: bytes, value: bytes) -> None:
         """See httptools. Trailers of a chunked body come here, too, and are no headers (RFC 9110, 6.5.1)."""
         self._fields += 1
@@ -125,17 +124,27 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._in_head:
             super().on_header(name, value)
 
+    def on_message_begin(self) -> None:
+        """See httptools. White space before a request doesn't come here."""
+        self._begun = True
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
+
     def on_headers_complete(self) -> None:
         """See httptools."""
         if len(self.pipeline) >= PIPELINED:
             raise ValueError("too many requests at once")  # ends the parsing
-        self._in_head, self._progress = False, True
+        self._in_head, self._progress, self._part = False, True, 0
         self._read_within(BODY_S)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
         self._progress = True
+        self._part += len(body)
+        if self._part >= PART:
+            self._part = 0
+            self._read_within(BODY_S)
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -69,6 +69,13 @@ class Settings:
     rewriter_model: str = _setting("", "its model, as the API calls it; small and fast, and no reasoner")
     rewriter_timeout_s: float = _setting(2.0, "longest a rewriting may take, with waits and retries")
     rewriter_concurrency: int = _setting(16, "requests to the rewriter at a time, per worker")
+    openai_upstream: str = _setting(
+        "https://api.openai.com/v1", "where /v1/chat/completions and /v1/responses are passed on to"
+    )
+    openai_upstream_key: str | None = _setting(None, "its key, for clients that bring none of their own")
+    anthropic_upstream: str = _setting("https://api.anthropic.com", "where /v1/messages is passed on to")
+    anthropic_upstream_key: str | None = _setting(None, "its key, for clients that bring none of their own")
+    upstream_timeout_s: float = _setting(600, "longest time without a byte of a provider's answer")
     schema_dir: Path = _setting(CHECKOUT / "index_schemas", "index schemas, the end state of `migrate`")
     threshold: float = _setting(
         0.65, "default threshold of a newly created generation; where no verifier reads, 0.95 at least"
@@ -78,7 +85,7 @@ class Settings:
     )
     max_in_flight: int = _setting(1024, "requests of one key at a time, per worker; above: 429")
     max_body_bytes_in_flight: int = _setting(
-        64 * 2**20, "bodies being read or answered, bytes per worker, half of it per key; above: 429"
+        256 * 2**20, "bodies being read or answered, bytes per worker, half of it per key; above: 429"
     )
     rate_limit: float = _setting(0, "requests per second of each key; 0: no limit; a key may have its own")
     prices: Path | None = _setting(None, "list prices of models, JSON as service/prices.json; else that one")
@@ -128,11 +135,13 @@ def _parse(name: str, kind: Any, text: str) -> Any:
     return text
 
 
-def _provider_rules(name: str, url: str, key: str | None) -> list[tuple[str, bool, str]]:
+def _provider_rules(
+    name: str, url: str, key: str | None, suffixes: tuple[str, str] = ("_BASE_URL", "_API_KEY")
+) -> list[tuple[str, bool, str]]:
     fits, key = re.fullmatch(r"https?://[\w.:\[\]-]+(/[!-~]*)?", url), key or ""
     return [
-        (f"{name}_BASE_URL", fits is not None, "http://host/… or https://host/…, without a password"),
-        (f"{name}_API_KEY", key.isascii() and key.isprintable() and " " not in key, "ASCII without spaces"),
+        (name + suffixes[0], fits is not None, "http://host/… or https://host/…, without a password"),
+        (name + suffixes[1], key.isascii() and key.isprintable() and " " not in key, "ASCII without spaces"),
     ]
 
 
@@ -163,6 +172,17 @@ def _openai_rules(settings: Settings) -> list[tuple[str, bool, str]]:
     ]
 
 
+def _upstream_rules(settings: Settings) -> list[tuple[str, bool, str]]:
+    openai, anthropic = settings.openai_upstream, settings.anthropic_upstream
+    plain = all("?" not in url and "#" not in url for url in (openai, anthropic))
+    return [
+        *_provider_rules("OPENAI_UPSTREAM", openai, settings.openai_upstream_key, ("", "_KEY")),
+        *_provider_rules("ANTHROPIC_UPSTREAM", anthropic, settings.anthropic_upstream_key, ("", "_KEY")),
+        ("OPENAI_UPSTREAM, ANTHROPIC_UPSTREAM", plain, "without a query"),
+        ("UPSTREAM_TIMEOUT_S", 1 <= settings.upstream_timeout_s <= 3600, "1 to 3600"),  # noqa: PLR2004 - the text says it
+    ]
+
+
 def _check(settings: Settings) -> None:
     rules = [
         ("PORT", 0 <= settings.port <= 65535, "0 to 65535"),  # noqa: PLR2004 - the range of ports
@@ -180,6 +200,7 @@ def _check(settings: Settings) -> None:
         ("EMBEDDER_THREADS", settings.embedder_threads >= 0, "0 or more"),
         *_openai_rules(settings),
         *_rewriter_rules(settings),
+        *_upstream_rules(settings),
         (
             "KEY_PREFIX",
             settings.key_prefix.isascii() and settings.key_prefix.replace("-", "").isalnum(),

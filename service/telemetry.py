@@ -55,6 +55,12 @@ REWRITE_SECONDS = Histogram(
 )
 REWRITE_FAILURES = Counter("semcached_rewrite_failures", "Messages that were not rewritten.", ["why"])
 LEASES = Counter("semcached_leases", "Lookups that took a lease, or waited for one in vain.", ["how"])
+UPSTREAM = Counter(
+    "semcached_upstream_calls",
+    "Requests passed on to a provider, by the status it answered; `error`: it didn't.",
+    ["provider", "status"],
+)
+SHARED = Counter("semcached_shared_calls", "Requests that read another's upstream call along.", ["provider"])
 RECORDS_REFUSED = Counter(
     "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )
@@ -111,6 +117,7 @@ for _counter, _labels in (
     (INVALIDATED, ("responses", "tools", "embeddings")),
     (VERIFY_FAILURES, ("busy", "slow", "model")),
     (REWRITE_FAILURES, ("none",)),
+    (SHARED, ("openai", "anthropic")),
 ):
     for _label in _labels:
         _counter.labels(_label)

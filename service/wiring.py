@@ -23,6 +23,8 @@ from service.cache.tools import Tools
 from service.cache.usage import Uses
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
+from service.providers.upstream import upstream
+from service.proxy.passage import Passage
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.bounds import Bounds, holding
 from service.store.client import RedisClient, connected
@@ -68,6 +70,7 @@ class Parts:
     tools: Tools
     accounting: Accounting
     ledger: Ledger
+    passage: Passage
 
     @property
     def target(self) -> migrate.Target:
@@ -180,7 +183,30 @@ async def opened(
                 redis_s=redis_s,
                 named=settings.named_tenants,
             ) as vectors,
+            upstream(settings.upstream_timeout_s) as providers,
         ):
+            lookup = Lookup(
+                responses,
+                embedder,
+                embeddings=vectors,
+                verifier=verifier,
+                policies=policies or stored,
+                rewriting=rewrites,
+                leases=turns,
+                uses=uses,
+                clock=now_ms,
+                redis_s=redis_s,
+            )
+            store = Store(
+                responses,
+                embedder,
+                embeddings=vectors,
+                policies=policies or stored,
+                rewriting=rewrites,
+                uses=uses,
+                clock=now_ms,
+                redis_s=redis_s,
+            )
             yield Parts(
                 settings=settings,
                 keyring=keyring,
@@ -193,18 +219,7 @@ async def opened(
                 invalidator=Invalidator(redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s),
                 rules=RedisRules(redis, keys, responses),
                 entries=Entries(redis, keys, responses, now_ms),
-                lookup=Lookup(
-                    responses,
-                    embedder,
-                    embeddings=vectors,
-                    verifier=verifier,
-                    policies=policies or stored,
-                    rewriting=rewrites,
-                    leases=turns,
-                    uses=uses,
-                    clock=now_ms,
-                    redis_s=redis_s,
-                ),
+                lookup=lookup,
                 leases=turns,
                 tools=Tools(
                     RedisTools(redis, keys, responses),
@@ -213,18 +228,10 @@ async def opened(
                     clock=now_ms,
                     redis_s=redis_s,
                 ),
-                store=Store(
-                    responses,
-                    embedder,
-                    embeddings=vectors,
-                    policies=policies or stored,
-                    rewriting=rewrites,
-                    uses=uses,
-                    clock=now_ms,
-                    redis_s=redis_s,
-                ),
+                store=store,
                 accounting=accounting,
                 ledger=ledger,
+                passage=Passage(settings, providers, lookup, store, turns, accounting),
             )
 
 

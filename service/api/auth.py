@@ -129,7 +129,7 @@ class Keys:
         digest = _hash(key.strip())  # looking up a hash leaks no timing about the key
         principal = ADMIN if digest == self._admin else self._principals.get(digest)
         if principal is None:
-            raise UnauthenticatedError("unknown key")
+            raise UnauthenticatedError("unknown key; beside a provider's key, send yours as X-Semcached-Key")
         return principal
 
     def _load(self) -> None:

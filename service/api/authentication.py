@@ -14,8 +14,15 @@ PUBLIC = ["^/livez$", "^/readyz$", "^/health$", "^/metrics$", "^/docs"]
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
+OWN = "x-semcached-key"
+"""Has the tenant's key where `Authorization` has a provider's."""
+
+_ANTHROPIC = ("/v1/messages", "/v1/models")
+"""Calls whose SDKs may put the one key that they know into `X-Api-Key`."""
+
+
 class Authentication(AbstractAuthenticationMiddleware):
-    """Bearer keys."""
+    """Bearer keys; which header had the key is the request's `auth`, None where nobody needs one."""
 
     def __init__(self, app: Any, keys: Keys, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
@@ -24,8 +31,21 @@ class Authentication(AbstractAuthenticationMiddleware):
     async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
         """See Litestar."""
         headers = connection.headers
-        principal = self._keys.authenticate(headers.get("authorization"), headers.get("origin"))
-        return AuthenticationResult(user=principal, auth=None)
+        name, authorization = _presented(connection)
+        principal = self._keys.authenticate(authorization, headers.get("origin"))
+        needed = name == OWN or self._keys.enforced
+        return AuthenticationResult(user=principal, auth=name if needed else None)
+
+
+def _presented(connection: Connection) -> tuple[str, str | None]:
+    """The header that has the tenant's key, and its value as `Authorization` would have it."""
+    headers = connection.headers
+    if OWN in headers:
+        return OWN, f"Bearer {headers[OWN]}"
+    calls_anthropic = connection.scope["path"].startswith(_ANTHROPIC)
+    if "authorization" not in headers and "x-api-key" in headers and calls_anthropic:
+        return "x-api-key", f"Bearer {headers['x-api-key']}"
+    return "authorization", headers.get("authorization")
 
 
 def authentication(keys: Keys) -> DefineMiddleware:

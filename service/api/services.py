@@ -13,6 +13,7 @@ from service.cache.lookup import Lookup
 from service.cache.store import Store
 from service.cache.tools import Tools
 from service.model import Tenant
+from service.proxy.passage import Passage
 from service.store.entries import Entries
 from service.store.invalidator import Invalidator
 from service.store.ledger import Ledger
@@ -38,6 +39,7 @@ class Services:
     invalidator: Invalidator
     rules: RedisRules
     entries: Entries
+    passage: Passage
     why_not_ready: Callable[[], Awaitable[str | None]]
     metric_tenants: frozenset[str]
 

@@ -55,8 +55,13 @@ def decoder(kind: type[T], max_depth: int = MAX_DEPTH) -> Callable[[bytes | msgs
 
 def _check_depth(body: bytes, max_depth: int) -> None:
     """Bounded before decoding, so that nothing further in ever runs out of stack."""
-    if body.count(b"[") + body.count(b"{") > max_depth < _depth(body):
+    if is_too_deep(body, max_depth):
         raise InvalidInputError("body", f"is nested deeper than {max_depth}")
+
+
+def is_too_deep(body: bytes, max_depth: int = MAX_DEPTH) -> bool:
+    """Whether a JSON text is nested deeper than that."""
+    return body.count(b"[") + body.count(b"{") > max_depth < _depth(body)
 
 
 def _depth(body: bytes) -> int:

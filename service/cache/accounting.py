@@ -13,7 +13,7 @@ from service.cache.histogram import LAST, bucket_of
 from service.cache.ports import Work
 from service.cache.prices import Prices
 from service.cache.question import Question
-from service.model import Hit, Miss, Refused, Stored, Tenant
+from service.model import Hit, Miss, Refused, Stored, Tenant, Usage
 
 Keyspace = Literal["responses", "tools", "embeddings"]
 Outcome = Literal["hit", "miss", "stored", "refused", "failed"]
@@ -93,7 +93,9 @@ class Accounting:
             self.count(
                 keys, agent_type, "responses", "hit", tier, latency_ms=answer.latency_ms - work.waited_ms
             )
-            self._saved(self._cell(keys, agent_type), question)
+            if question.served is not None:
+                record = question.served[2]
+                self._saved(self._cell(keys, agent_type), record.usage, record.model)
         if questions:
             cell = self._cell(keys, questions[0].query.agent_type)
             for stage, ms in work.stages_ms.items():
@@ -106,6 +108,13 @@ class Accounting:
             self.count(keys, agent_type, "responses", "refused", answer.reason)
         else:
             self.count(keys, agent_type, "responses", "stored" if isinstance(answer, Stored) else "failed")
+
+    def shared(
+        self, keys: TenantKeys, agent_type: str | None, usage: Usage | None, model: str | None
+    ) -> None:
+        """A miss that was answered all the same, along with another's call: a hit of the tier `memory`."""
+        self.count(keys, agent_type, "responses", "hit", "memory")
+        self._saved(self._cell(keys, agent_type), usage, model)
 
     def spent(self, keys: TenantKeys, agent_type: str | None, work: Work) -> None:
         """What an embeddings API was paid for."""
@@ -123,13 +132,9 @@ class Accounting:
             cell = self._cells.setdefault(name, defaultdict(int))
         return cell
 
-    def _saved(self, cell: Cell, question: Question) -> None:
+    def _saved(self, cell: Cell, usage: Usage | None, model: str | None) -> None:
         """What a hit's answer cost when it was made."""
-        if question.served is None:
-            return
-        _, _, record = question.served
-        usage = record.usage
-        nano = None if usage is None else self.prices.saved(usage, record.model)
+        nano = None if usage is None else self.prices.saved(usage, model)
         if nano is None:
             cell["unpriced", "hits"] += 1
         else:

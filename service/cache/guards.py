@@ -9,7 +9,7 @@ from service.cache.wording import asking, dates, entities, negation, numbers, op
 from service.cache.wording.words import Wording, wording
 from service.model import Candidate, GuardName, Policy, Record
 
-GUARDS = frozenset({"history", *get_args(GuardName)})
+GUARDS = frozenset({"history", "tool_calls", *get_args(GuardName)})
 """The rejections that are a guard's verdict on a candidate near enough."""
 
 NOT_THERE = frozenset({"gone", "scope", "expired"})

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+import msgspec
+
 from service.cache import canonical
 from service.cache.bypass import allowed, passed_by
 from service.cache.digests import TenantKeys
@@ -200,6 +202,34 @@ class Lookup:
         question, lease, work.waited_ms = await self._leases.led(Wish(keys, name, wait_s, leads), look)
         generation, now, latency_ms = self._responses.generation, self._clock(), _ms_since(begun)
         return question, question.answer(generation, now, work.stages_ms, latency_ms, lease=lease)
+
+    async def lead(
+        self, missed: Question, request: LookupRequest, keys: TenantKeys, wait_s: float, work: Work
+    ) -> tuple[Question, Hit | Miss]:
+        """For a question that was looked up and missed: the lease, or what somebody else makes of it in time.
+
+        Args:
+            missed: the question.
+            request: what it was made from.
+            keys: the tenant's.
+            wait_s: how long.
+            work: into which goes what it took.
+        """
+        begun, first = perf_counter(), [missed]
+        exact = msgspec.structs.replace(request, tiers=[Tier.EXACT])
+
+        async def look() -> Question:
+            if first:
+                return first.pop()
+            question = self.question(exact, keys)
+            return replace(
+                await self._shared.call(question.likeness, lambda: self._looked(question, keys, work))
+            )
+
+        name = missed.query.identities[0].entry_id
+        question, lease, work.waited_ms = await self._leases.led(Wish(keys, name, wait_s, leads=True), look)
+        generation, now = self._responses.generation, self._clock()
+        return question, question.answer(generation, now, work.stages_ms, _ms_since(begun), lease=lease)
 
     async def _looked(self, question: Question, keys: TenantKeys, work: Work) -> Question:
         await self._look([question], keys, work)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from service.cache import guards
+from service.cache.actions import acts
 from service.cache.canonical import LONGEST_TEXT, Query, Vector
 from service.cache.embeddings import Wanted
 from service.cache.guards import GUARDS, NOT_THERE, Asked, rejection, verdicts
@@ -110,6 +111,8 @@ class Question:
     def judge(self, candidate: Candidate, record: Record | None, now: int) -> None:
         """Hold the candidate unless something speaks against it."""
         why, said = rejection(candidate, record, self.asked, now), {}
+        if why is None and record is not None and acts(record.response):
+            why = "tool_calls"
         if why is None and record is not None:
             text = guards.compared(record, self.asked)
             if self.text != text:

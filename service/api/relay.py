@@ -1,0 +1,156 @@
+"""A provider's answer on its way to one client: along with its call, or told again once it is whole."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
+
+from service.api.measuring import WAITED
+from service.cache.dialects.dialect import Dialect, Reading
+from service.errors import SemcachedError, UpstreamError
+from service.proxy.flight import Flight, Head, Piece
+
+ABORT = "semcached.abort"
+"""The server's extension that ends a connection, so that a broken answer doesn't look whole."""
+OK = 200
+STREAM, JSON = "text/event-stream", "application/json"
+
+Headers = Mapping[str, str]
+
+
+def replayed(dialect: Dialect, reading: Reading, answer: bytes, headers: Headers) -> ASGIResponse:
+    """A whole answer in the form that the client asked for."""
+    request_id = "x-request-id" if dialect.provider == "openai" else "request-id"
+    told = {request_id: f"req_{secrets.token_hex(12)}", **headers}
+    if not reading.streams:
+        return ASGIResponse(body=answer, media_type=JSON, headers=told)
+    body = b"".join(dialect.replay(msgspec.json.decode(answer), usage=reading.usage_wanted))
+    return ASGIResponse(body=body, media_type=STREAM, headers=told | {"cache-control": "no-cache"})
+
+
+def hit_headers(similarity: float, age_s: float) -> dict[str, str]:
+    """What tells a client that no provider was asked."""
+    return {"X-Cache": "HIT", "X-Cache-Similarity": f"{similarity:.4f}", "Age": str(int(age_s))}
+
+
+@dataclass(frozen=True)
+class Passenger:
+    """A client with a flight of its own, or another's."""
+
+    flight: Flight
+    place: object  # among its readers
+    reading: Reading
+    dialect: Dialect | None
+    headers: Headers  # ours
+    alone: Callable[[], Flight]  # another call, for an answer that can't be told in this client's form
+    joined: Callable[[bytes | None, bool], None] | None = None
+    """The flight is another's; this is told the answer, and whether it came without a call of one's own."""
+
+
+class Relay:
+    """The answer, an ASGI application; a client that leaves is noticed at once."""
+
+    def __init__(self, passenger: Passenger) -> None:
+        self._one = passenger
+        self._shared = False  # whether it was answered without a call of its own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        begun = perf_counter()
+        telling, leaving = _task(self._tell(scope, receive, send)), _task(_left(receive))
+        try:
+            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if telling.done():
+                telling.result()
+        finally:
+            if self._one.joined is not None:
+                self._one.joined(self._one.flight.answer, self._shared)
+            self._one.flight.leave(self._one.place)
+            await _ended(telling, leaving)
+            scope["state"][WAITED] = perf_counter() - begun
+
+    async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
+        one, flight = self._one, self._one.flight
+        if flight.streams != one.reading.streams:
+            await flight.landed()
+        else:
+            await flight.started()
+        same = flight.streams == one.reading.streams or (flight.head is not None and flight.head.status != OK)
+        if flight.head is not None and same:
+            await self._along(flight, one.place, scope, send)
+        elif flight.answer is not None and one.dialect is not None:
+            hit = flight.hit
+            told = hit_headers(1.0 if hit is None else hit.similarity, 0.0 if hit is None else hit.age_s)
+            await replayed(one.dialect, one.reading, flight.answer, {**one.headers, **told})(
+                scope, receive, send
+            )
+        else:
+            await self._by_itself(scope, send)
+            return
+        self._shared = True
+
+    async def _by_itself(self, scope: Scope, send: Send) -> None:
+        flight = self._one.alone()
+        place = flight.enter()
+        try:
+            await flight.started()
+            await self._along(flight, place, scope, send)
+        finally:
+            flight.leave(place)
+
+    async def _along(self, flight: Flight, place: object, scope: Scope, send: Send) -> None:
+        """As it comes."""
+        head = flight.head
+        if head is None:
+            raise UpstreamError("the provider answered nothing")
+        pieces = flight.pieces(place)
+        try:
+            await send(self._start(head))
+            async for piece in pieces:
+                await self._send(piece, send)
+        except SemcachedError:
+            extensions: Any = scope.get("extensions") or {}
+            if ABORT not in extensions:
+                raise
+            extensions[ABORT]["abort"]()
+            await asyncio.sleep(0)  # the server notices that the connection is gone
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _start(self, head: Head) -> Any:
+        one = self._one
+        told = {name.lower(): value for name, value in one.headers.items()}
+        if one.joined is not None and head.status == OK:
+            told |= {name.lower(): value for name, value in hit_headers(1.0, 0.0).items()}
+        kept = [(name, value) for name, value in head.headers if name not in told]
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in [*kept, *told.items()]]
+        return {"type": "http.response.start", "status": head.status, "headers": raw}
+
+    async def _send(self, piece: Piece, send: Send) -> None:
+        if not piece.unasked or self._one.reading.usage_wanted:
+            await send({"type": "http.response.body", "body": piece.raw, "more_body": True})
+
+
+def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    return asyncio.create_task(work)
+
+
+async def _left(receive: Receive) -> None:
+    """Until the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ended(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with contextlib.suppress(asyncio.CancelledError, Exception):  # told already, or of no one's interest
+            await task
