@@ -70,6 +70,9 @@ class Dialect(Protocol):
     def spent(self, answer: Body) -> Spent | None:
         """What it says that it took."""
 
+    def addressed(self, answer: Body, body: Body) -> Body:
+        """A kept answer as one to `body`: what the API repeats of neutral fields is that request's."""
+
     def replay(self, answer: Body, *, usage: bool) -> list[bytes]:
         """A whole answer as a stream: server-sent events with their blank lines, the terminal one last.
 

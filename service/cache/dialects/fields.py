@@ -16,21 +16,30 @@ DEEPEST = 100
 HOTTEST = 100
 """A temperature above it is a mistake that the provider may name."""
 
-# Only these are looked into: in a tool's JSON schema, or a call's input, a null or a mark is the caller's own.
+# Only these are looked into: in a JSON schema, or a call's input, a null or a mark is the caller's own.
 _INSIDE = frozenset({"content", "output", "function", "source"})
 _MARKS = frozenset({"cache_control", "prompt_cache_breakpoint"})
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
+_TEXTS = frozenset({"text", "input_text", "output_text"})
 
 _encode = msgspec.json.encode
 
 
 def bare(value: Any) -> Any:
-    """A message, a tool or a list of them without explicit nulls and without marks for the prompt cache."""
+    """A message, or a list of them, without explicit nulls and without marks for the prompt cache."""
     if isinstance(value, list):
         return [bare(one) for one in value]
     if not isinstance(value, dict):
         return value
     kept = ((name, one) for name, one in value.items() if one is not None and name not in _MARKS)
     return {name: bare(one) if name in _INSIDE else one for name, one in kept}
+
+
+def definitions(value: Any) -> Any:
+    """Definitions without marks for the prompt cache; a null can be a setting (`strict`) and stays."""
+    if not isinstance(value, list):
+        return value
+    return [_unmarked(one) for one in value]
 
 
 def plain(content: Any, kind: str = "text") -> Any:
@@ -55,20 +64,27 @@ class Ids:
         return self._known.setdefault(given, f"id_{len(self._known)}")
 
 
-def message(given: Body) -> Body:
+def message(given: Any) -> Body:
     """Of `model.Message`: as it is where that can say it; else a message that holds it whole."""
     try:
         read = msgspec.convert(given, Message)
     except (msgspec.ValidationError, UnicodeError):
-        return whole("tool", given)  # never a question of the user
+        role = given.get("role") if isinstance(given, dict) else None
+        return whole(role if isinstance(role, str) and role in _ROLES else "tool", given)
     if isinstance(read.content, list) and any(one.get("type") == "item" for one in read.content):
         return whole(read.role, given)  # or it could be taken for one that we made
-    return given
+    taken: Body = given
+    return taken
 
 
 def whole(role: str, item: Any) -> Body:
     """A message of `role` that holds an item of any shape: part of the id, never plain text."""
     return {"role": role, "content": [{"type": "item", "item": item}]}
+
+
+def only_text(messages: list[Body]) -> bool:
+    """Whether nothing was said but text: with a call, or a picture, no similar question's answer fits."""
+    return all(one["role"] != "tool" and "tool_calls" not in one and _is_text(one) for one in messages)
 
 
 def lead(messages: list[Body]) -> int:
@@ -110,7 +126,7 @@ def query(
 
 
 def reading(fields: Body, tiers: tuple[Tier, ...], *, streams: bool, usage_wanted: bool = True) -> Reading:
-    """Of a request; bypassed where the cache would refuse the fields: the provider shall say what is wrong."""
+    """Of a request; bypassed where the cache would refuse it: the provider shall say what is wrong."""
     if not _readable(fields):
         return bypassed("unreadable", streams=streams, usage_wanted=usage_wanted)
     return Reading(streams=streams, usage_wanted=usage_wanted, fields=fields, tiers=tiers)
@@ -128,6 +144,19 @@ def shallow(value: Any, levels: int = DEEPEST) -> bool:
     if isinstance(value, list):
         return levels > 0 and all(shallow(one, levels - 1) for one in value)
     return True
+
+
+def _unmarked(tool: Any) -> Any:
+    if not isinstance(tool, dict):
+        return tool
+    return {name: one for name, one in tool.items() if name not in _MARKS}
+
+
+def _is_text(message: Body) -> bool:
+    content = message.get("content")
+    if isinstance(content, list):
+        return all(isinstance(one, dict) and one.get("type") in _TEXTS for one in content)
+    return isinstance(content, str)
 
 
 def _readable(fields: Body) -> bool:
