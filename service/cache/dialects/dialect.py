@@ -64,8 +64,14 @@ class Dialect(Protocol):
     def is_whole(self, answer: Body) -> bool:
         """Whether it ended by itself: not cut short, filtered, refused or failed, and of a known shape."""
 
+    def calls_tools(self, answer: Body) -> bool:
+        """Whether it asks for a tool: then it answers its own question only, and no similar one."""
+
     def spent(self, answer: Body) -> Spent | None:
         """What it says that it took."""
+
+    def addressed(self, answer: Body, body: Body) -> Body:
+        """A kept answer as one to `body`: what the API repeats of neutral fields is that request's."""
 
     def replay(self, answer: Body, *, usage: bool) -> list[bytes]:
         """A whole answer as a stream: server-sent events with their blank lines, the terminal one last.
