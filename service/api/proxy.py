@@ -17,10 +17,10 @@ from service.api.relay import Passenger, Relay, hit_headers, replayed
 from service.api.services import Services
 from service.api.wire import is_too_deep
 from service.cache.bypass import RULES
-from service.cache.dialects.chat import CHAT
-from service.cache.dialects.dialect import Dialect, Reading
-from service.cache.dialects.messages import MESSAGES
-from service.cache.dialects.responses import RESPONSES
+from service.cache.dialects.chat import Chat
+from service.cache.dialects.dialect import Body, Dialect, Reading
+from service.cache.dialects.messages import Messages
+from service.cache.dialects.responses import Responses
 from service.cache.ports import Work
 from service.cache.question import Question
 from service.errors import ForbiddenError, InvalidInputError, NotFoundError
@@ -34,6 +34,7 @@ from service.telemetry import LOOKUPS, SHARED
 
 LARGEST_BODY = 64 * 2**20
 """What providers take: Anthropic 32 MB, OpenAI some 50 MB of images."""
+CHAT, RESPONSES, MESSAGES = Chat(), Responses(), Messages()
 MANAGED = frozenset({"/v1/messages/count_tokens", "/v1/responses/input_tokens", "/v1/models"})
 """What else clients may call with the settings' key: nothing that tells one tenant of another's."""
 
@@ -140,8 +141,9 @@ class Asking:
 async def _answered(request: HttpRequest, services: Services, dialect: Dialect) -> ASGIApp:
     body = await request.body()
     call = _call(request, services, dialect.provider, body)
-    reading = _reading(dialect, body, request.headers)
-    asking = Asking(call._replace(dialect=dialect, reading=reading), services, request.user)
+    asked = _decoded(body)
+    reading = _reading(dialect, asked, request.headers)
+    asking = Asking(call._replace(dialect=dialect, asked=asked, reading=reading), services, request.user)
     missed = _missed(asking)
     if missed is None:
         return _relay(asking, _alone(asking), {"X-Cache": "BYPASS"})
@@ -177,18 +179,21 @@ def _call(request: HttpRequest, services: Services, provider: Provider, body: by
     )
 
 
-def _reading(dialect: Dialect, body: bytes, headers: Mapping[str, str]) -> Reading:
-    """What can't be read, or may not be kept, is passed on."""
-    if len(body) > LARGEST:
-        return Reading(bypass="too_large")
-    asked = headers.get("cache-control", "").lower()
-    if "no-store" in asked or "no-cache" in asked:
-        return Reading(bypass="cache_control")
+def _decoded(body: bytes) -> Body:
+    """Nothing of a body that can't be read, or is too large to be kept."""
     try:
-        decoded = None if is_too_deep(body) else msgspec.json.decode(body)
+        asked = {} if len(body) > LARGEST or is_too_deep(body) else msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        decoded = None
-    return dialect.read(decoded, headers) if isinstance(decoded, dict) else Reading(bypass="unreadable")
+        return {}
+    return asked if isinstance(asked, dict) else {}
+
+
+def _reading(dialect: Dialect, asked: Body, headers: Mapping[str, str]) -> Reading:
+    """What can't be read, or may not be kept, is passed on."""
+    said = headers.get("cache-control", "").lower()
+    if not asked or "no-store" in said or "no-cache" in said:
+        return Reading(bypass="cache_control" if asked else "unreadable")
+    return dialect.read(asked, headers)
 
 
 def _missed(asking: Asking) -> Missed | None:
@@ -210,7 +215,7 @@ def _told(asking: Asking, hit: Hit) -> ASGIApp:
     if call.dialect is None or not is_told(call, raw):  # kept by another version
         return _relay(asking, _alone(asking), {"X-Cache": "BYPASS"})
     named = {"X-Semcached-Lookup-Id": hit.lookup_id, "X-Semcached-Entry-Id": hit.entry_id}
-    return replayed(call.dialect, call.reading, raw, hit_headers(hit.similarity, hit.age_s) | named)
+    return replayed(call, raw, hit_headers(hit.similarity, hit.age_s) | named)
 
 
 def _made(asking: Asking, miss: Miss, missed: Missed) -> ASGIApp:
@@ -262,8 +267,7 @@ def _relay(
     passenger = Passenger(
         flight=flight,
         place=flight.enter(),
-        reading=asking.call.reading,
-        dialect=asking.call.dialect,
+        call=asking.call,
         headers=headers,
         joined=joined,
         alone=lambda: _alone(asking),

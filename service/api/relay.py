@@ -13,8 +13,8 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
 from service.api.measuring import WAITED
-from service.cache.dialects.dialect import Dialect, Reading
 from service.errors import SemcachedError, UpstreamError
+from service.proxy.call import Call
 from service.proxy.flight import Flight, Head, Piece
 
 ABORT = "semcached.abort"
@@ -25,14 +25,20 @@ STREAM, JSON = "text/event-stream", "application/json"
 Headers = Mapping[str, str]
 
 
-def replayed(dialect: Dialect, reading: Reading, answer: bytes, headers: Headers) -> ASGIResponse:
+def replayed(call: Call, answer: bytes, headers: Headers) -> ASGIResponse:
     """A whole answer in the form that the client asked for."""
+    dialect, reading = call.dialect, call.reading
+    if dialect is None:
+        raise TypeError("what is only passed on has no replay")
     request_id = "x-request-id" if dialect.provider == "openai" else "request-id"
     told = {request_id: f"req_{secrets.token_hex(12)}", **headers}
-    if not reading.streams:
-        return ASGIResponse(body=answer, media_type=JSON, headers=told)
-    body = b"".join(dialect.replay(msgspec.json.decode(answer), usage=reading.usage_wanted))
-    return ASGIResponse(body=body, media_type=STREAM, headers=told | {"cache-control": "no-cache"})
+    kept = msgspec.json.decode(answer)
+    body = dialect.addressed(kept, call.asked or {})
+    if reading.streams:
+        events = b"".join(dialect.replay(body, usage=reading.usage_wanted))
+        return ASGIResponse(body=events, media_type=STREAM, headers=told | {"cache-control": "no-cache"})
+    raw = answer if body is kept else msgspec.json.encode(body)
+    return ASGIResponse(body=raw, media_type=JSON, headers=told)
 
 
 def hit_headers(similarity: float, age_s: float) -> dict[str, str]:
@@ -46,8 +52,7 @@ class Passenger:
 
     flight: Flight
     place: object  # among its readers
-    reading: Reading
-    dialect: Dialect | None
+    call: Call
     headers: Headers  # ours
     alone: Callable[[], Flight]  # another call, for an answer that can't be told in this client's form
     joined: Callable[[bytes | None, bool], None] | None = None
@@ -78,19 +83,19 @@ class Relay:
 
     async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
         one, flight = self._one, self._one.flight
-        if flight.streams != one.reading.streams:
+        if flight.streams != one.call.reading.streams:
             await flight.landed()
         else:
             await flight.started()
-        same = flight.streams == one.reading.streams or (flight.head is not None and flight.head.status != OK)
+        same = flight.streams == one.call.reading.streams or (
+            flight.head is not None and flight.head.status != OK
+        )
         if flight.head is not None and same:
             await self._along(flight, one.place, scope, send)
-        elif flight.answer is not None and one.dialect is not None:
+        elif flight.answer is not None:
             hit = flight.hit
             told = hit_headers(1.0 if hit is None else hit.similarity, 0.0 if hit is None else hit.age_s)
-            await replayed(one.dialect, one.reading, flight.answer, {**one.headers, **told})(
-                scope, receive, send
-            )
+            await replayed(one.call, flight.answer, {**one.headers, **told})(scope, receive, send)
         else:
             await self._by_itself(scope, send)
             return
@@ -134,7 +139,7 @@ class Relay:
         return {"type": "http.response.start", "status": head.status, "headers": raw}
 
     async def _send(self, piece: Piece, send: Send) -> None:
-        if not piece.unasked or self._one.reading.usage_wanted:
+        if not piece.unasked or self._one.call.reading.usage_wanted:
             await send({"type": "http.response.body", "body": piece.raw, "more_body": True})
 
 

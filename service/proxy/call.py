@@ -29,6 +29,7 @@ class Call(NamedTuple):
     options: Options
     reading: Reading
     dialect: Dialect | None = None  # None: it is passed on, and that is all
+    asked: Body | None = None  # the body, decoded, where it may be answered
 
     def sent(self, body: bytes | None = None) -> Sent:
         """As it goes upstream; `body` where it isn't the one that came."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cache.dialects.events import Events, event
+from service.cache.dialects.events import Event, Events, event
 from service.errors import InvalidInputError
 from service.proxy.account import Account, Provider, account, returned
 from service.proxy.call import with_usage
@@ -169,7 +169,7 @@ def test_events_are_the_same_however_a_stream_is_cut(
     told: list[tuple[str | None, str]], size: int, end: bytes
 ) -> None:
     raw = b"".join(event(json.dumps(text).encode(), name) for name, text in told).replace(b"\n", end)
-    events, found = Events(), []
+    events, found = Events(), list[Event]()
     for at in range(0, len(raw), size):
         found += events.add(raw[at : at + size])
     assert b"".join(one.raw for one in found) + events.rest == raw
