@@ -32,6 +32,8 @@ class Answer:
         self._response = response
         self.status = response.status_code
         self.headers = [(name.lower(), value) for name, value in response.headers.multi_items()]
+        # Else it ends with the connection, and nobody knows whether that was its end.
+        self.is_framed = bool({"content-length", "transfer-encoding"} & {name for name, _ in self.headers})
         self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -78,6 +80,8 @@ class _told:  # noqa: N801 - a context manager
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         if isinstance(error, httpx2.TimeoutException):
             raise UpstreamTimeoutError("the provider did not answer in time") from None
+        if isinstance(error, httpx2.RemoteProtocolError | httpx2.ReadError | httpx2.WriteError):
+            raise UpstreamError("the provider broke the connection off") from None
         if isinstance(error, httpx2.RequestError | httpx2.InvalidURL):
             raise UpstreamError(f"the provider can't be reached: {type(error).__name__}") from None
 

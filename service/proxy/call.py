@@ -75,7 +75,9 @@ def _fields(call: Call) -> dict[str, Any] | None:
     fields = call.reading.fields
     if fields is None:
         return None
+    # The temperature, too: the semantic tier serves across temperatures, providers' clients don't expect it.
     params = {**(fields.get("params") or {}), "provider": call.account.namespace}
+    params["temperature"] = fields.get("temperature")
     query = call.path.partition("?")[2]
     beta = sorted(value for name, value in call.account.headers if name == _BETA)
     params |= ({"query": query} if query else {}) | ({_BETA: beta} if beta else {})

@@ -182,7 +182,7 @@ class Making:
             await _write(passing, flight, self._dialect)
         if events.rest:
             await flight.write(Piece(events.rest))
-        if not gathering.ended:
+        if not gathering.ended and not answer.is_framed:
             raise UpstreamError("the provider broke its stream off")
 
     async def _end(self, whole: Body | None, last: Event, flight: Flight) -> None:

@@ -347,3 +347,11 @@ async def until(holds: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
         while not holds():
             await anyio.sleep(0.005)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """For who blocks."""
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.002)

@@ -43,10 +43,10 @@ class Chunks:
 
     def add(self, event: str | None, data: bytes) -> None:
         """One server-sent event."""
-        if self._ended or self._lost or not data:
+        if self._ended or not data:
             return
-        if data.startswith(_DONE):
-            self._ended = True
+        self._ended = data.startswith(_DONE)
+        if self._ended or self._lost:
             return
         try:
             self._take(event, _decode(data))

@@ -45,7 +45,7 @@ class Events:
 
     def add(self, event: str | None, data: bytes) -> None:
         """One server-sent event; its data say what it is."""
-        if self._ended or self._lost or (event is None and not data):
+        if self._ended or (event is None and not data):
             return
         try:
             told = msgspec.json.decode(data)
@@ -65,7 +65,7 @@ class Events:
     def _take(self, told: Body) -> None:
         kind = told["type"] if isinstance(told.get("type"), str) else ""
         self._ended = kind in _FAILED or kind == "response.completed"
-        self._lost = kind not in _KNOWN or bool(told.get("error"))
+        self._lost |= kind not in _KNOWN or bool(told.get("error"))
         if kind == "response.output_item.done" and type(told.get("output_index")) is int:
             self._done[told["output_index"]] = told.get("item")
         if kind == "response.completed" and isinstance(told.get("response"), dict):
