@@ -1,0 +1,233 @@
+"""Many who ask the same at once: one call of the provider's, the right answer for all, whoever leaves."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+
+from bench.processes import Served, served
+from tests.provider.script import Call, Error, Fault, Hold, Script
+from tests.provider.server import Provider, until
+from tests.proxy.apis import APIS, CHAT, Api
+from tests.proxy.conftest import kept
+
+pytestmark = pytest.mark.anyio
+
+CALLERS = {"chat": 500, "responses": 100, "messages": 100}
+
+
+@pytest.fixture(params=APIS, ids=lambda one: one.name)
+def api(request: pytest.FixtureRequest) -> Api:
+    one: Api = request.param
+    return one
+
+
+@asynccontextmanager
+async def connected(service: Served) -> AsyncIterator[httpx.AsyncClient]:
+    limits = httpx.Limits(max_connections=None)
+    base_url = f"http://127.0.0.1:{service.port}"
+    async with httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits) as client:
+        yield client
+
+
+async def inside(client: httpx.AsyncClient, number: int) -> None:
+    """Until the service has so many requests, and they have looked into the cache."""
+    with anyio.fail_after(30):
+        while True:
+            told = (await client.get("/metrics")).text
+            if float(told.partition("\nsemcached_requests_in_flight ")[2].split()[0]) >= number:
+                break
+            await anyio.sleep(0.05)
+    await anyio.sleep(0.5)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["a stream first", "a whole answer first"])
+async def test_one_call_for_all(
+    api: Api,
+    service: Served,
+    provider: Provider,
+    question: str,
+    first: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    hold = Hold(at=1 if first else 0)
+    provider.say(Script(fault=Fault(gate=hold)))
+    async with connected(service) as client:
+
+        async def ask(streams: bool) -> httpx.Response:  # noqa: FBT001 - see above
+            return await client.post(api.path, json=api.asking(question, stream=streams))
+
+        leader = asyncio.create_task(ask(first))
+        await until(lambda: hold.waiting == 1)
+        others = [asyncio.create_task(ask(number % 2 == 0)) for number in range(CALLERS[api.name] - 1)]
+        await inside(client, CALLERS[api.name] // 2)  # the others come while it is told, or after
+        hold.release()
+        answers = [await leader, *await asyncio.gather(*others)]
+    assert provider.calls == 1
+    assert {one.status_code for one in answers} == {200}
+    assert [one.headers["x-cache"] for one in answers] == ["MISS"] + ["HIT"] * (CALLERS[api.name] - 1)
+    assert all(question in one.text.replace('","', "") or _said(one.text, question) for one in answers)
+    whole = {one.text for one in answers if one.headers["content-type"].startswith("application/json")}
+    assert len(whole) == 1
+
+
+async def test_two_processes_make_one_call(provider: Provider, tmp_path: Path, question: str) -> None:
+    upstreams = {"openai_upstream": provider.url, "anthropic_upstream": provider.root}
+    hold = Hold(at=1)
+    provider.say(Script(fault=Fault(gate=hold)))
+    with served(tmp_path / "one", redis_timeout_s="5", **upstreams) as one:
+        url = f"unix://{tmp_path / 'one' / 'redis.sock'}"
+        secret = (tmp_path / "one" / "secret").read_text().strip()
+        with served(tmp_path / "two", redis_url=url, secret=secret, redis_timeout_s="5", **upstreams) as two:
+            async with connected(one) as first, connected(two) as second:
+                asking = [
+                    asyncio.create_task(
+                        client.post(CHAT.path, json=CHAT.asking(question, stream=number % 3 == 0))
+                    )
+                    for number in range(20)
+                    for client in (first, second)
+                ]
+                await until(lambda: hold.waiting >= 1)
+                await anyio.sleep(0.3)
+                hold.release()
+                answers = await asyncio.gather(*asking)
+    assert provider.calls == 1
+    assert {one.status_code for one in answers} == {200}
+
+
+async def test_who_leaves_ends_nothing_for_the_others(
+    api: Api, service: Served, provider: Provider, question: str
+) -> None:
+    hold = Hold(at=3)
+    provider.say(Script(text="one two three four five six", fault=Fault(gate=hold)))
+    async with connected(service) as client:
+        asking = [
+            asyncio.create_task(client.post(api.path, json=api.asking(question, stream=True)))
+            for _ in range(10)
+        ]
+        await until(lambda: hold.waiting == 1)
+        await inside(client, 10)
+        for one in asking[:9]:  # the leader among them
+            one.cancel()
+        await asyncio.gather(*asking[:9], return_exceptions=True)
+        await anyio.sleep(0.1)
+        hold.release()
+        answer = await asking[9]
+        assert (answer.status_code, provider.calls, provider.aborted) == (200, 1, 0)
+        assert _said(answer.text, "one two three four five six")
+        again = await client.post(api.path, json=api.asking(question))
+    assert again.headers["x-cache"] == "HIT"
+
+
+async def test_all_leave_and_the_call_ends(
+    service: Served, provider: Provider, http: httpx.Client, question: str
+) -> None:
+    hold = Hold(at=3)
+    provider.say(Script(text="one two three four", fault=Fault(gate=hold)))
+    async with connected(service) as client:
+        asking = [
+            asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, stream=True)))
+            for _ in range(10)
+        ]
+        await until(lambda: hold.waiting == 1)
+        await inside(client, 10)
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+        await until(lambda: provider.aborted == 1)
+    assert kept(http, question) == []
+
+
+async def test_an_error_is_shared_and_not_kept(
+    api: Api, service: Served, provider: Provider, http: httpx.Client, question: str
+) -> None:
+    hold = Hold(at=0)
+    provider.say(Script(error=Error(429, retry_after="3"), fault=Fault(gate=hold)))
+    async with connected(service) as client:
+        asking = [
+            asyncio.create_task(client.post(api.path, json=api.asking(question, stream=number % 2 == 0)))
+            for number in range(20)
+        ]
+        await until(lambda: hold.waiting == 1)
+        await inside(client, 20)
+        hold.release()
+        answers = await asyncio.gather(*asking)
+    assert {(one.status_code, one.headers["retry-after"], one.headers["x-cache"]) for one in answers} == {
+        (429, "3", "MISS")
+    }
+    assert provider.calls == 1
+    assert kept(http, question) == []
+
+
+async def test_what_cannot_be_told_in_the_others_form_is_asked_again(
+    service: Served, provider: Provider, http: httpx.Client, question: str
+) -> None:
+    """An answer that was cut short is passed on; nobody makes a stream of it, or takes it out of one."""
+    hold = Hold(at=1)
+    provider.say(Script(text="one two three", end="length", fault=Fault(gate=hold)))
+    async with connected(service) as client:
+        asking = [asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, stream=True)))]
+        await until(lambda: hold.waiting == 1)
+        asking += [
+            asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, stream=streams)))
+            for streams in (True, False)
+        ]
+        await inside(client, 3)
+        hold.release()
+        streamed, along, whole = await asyncio.gather(*asking)
+    assert provider.calls == 2
+    assert streamed.text == along.text
+    assert whole.json()["choices"][0]["finish_reason"] == "length"
+    assert kept(http, question) == []
+
+
+async def test_calls_of_tools_are_shared_as_well(
+    api: Api, service: Served, provider: Provider, question: str
+) -> None:
+    hold = Hold(at=0)
+    provider.say(Script(calls=(Call("weather", {"city": "Bern"}),), fault=Fault(gate=hold)))
+    asked = api.asking(question, **api.tools())
+    async with connected(service) as client:
+        asking = [
+            asyncio.create_task(client.post(api.path, json=asked | {"stream": number % 2 == 0}))
+            for number in range(10)
+        ]
+        await until(lambda: hold.waiting == 1)
+        await inside(client, 10)
+        hold.release()
+        answers = await asyncio.gather(*asking)
+    assert provider.calls == 1
+    assert all("weather" in one.text and "Bern" in one.text for one in answers)
+
+
+async def test_a_service_that_ends_breaks_no_answer_off_as_if_it_were_whole(
+    provider: Provider, tmp_path: Path, question: str
+) -> None:
+    hold = Hold(at=5)
+    provider.say(Script(text="one two three four five six seven", fault=Fault(gate=hold)))
+    with served(tmp_path, openai_upstream=provider.url) as service:
+        async with connected(service) as client:
+            asking = asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, stream=True)))
+            await until(lambda: hold.waiting == 1)
+            service.process.kill()
+            with pytest.raises(httpx.TransportError):
+                await asking
+
+
+def _said(stream: str, text: str) -> bool:
+    """Whether the deltas of a stream, joined, have a text."""
+    return text in "".join(
+        _delta(json.loads(line[6:])) for line in stream.splitlines() if line[:7] == "data: {"
+    )
+
+
+def _delta(told: dict[str, Any]) -> str:
+    delta = told["choices"][0]["delta"] if told.get("choices") else told.get("delta")
+    if isinstance(delta, dict):
+        delta = delta.get("content") or delta.get("text")
+    return delta or ""
