@@ -69,6 +69,8 @@ class Chunks:
         for name, one in chunk.items():
             if name == "usage":
                 self._usage = self._usage if one is None else one
+            elif name in _ABOUT:
+                self._about[name] = self._about.get(name) or one
             elif name not in {"choices", "object", "obfuscation"}:
                 _settle(self._about, name, one)
         for choice in _listed(chunk.get("choices")):
@@ -190,7 +192,7 @@ def _settle(known: Body, name: str, one: Any) -> None:
     before = known.get(name)
     if name not in known or (one and not before):
         known[name] = one
-    elif one and one != before and name not in _ABOUT:
+    elif one and one != before:
         raise _LostError
 
 

@@ -190,7 +190,8 @@ def _is_count(value: Any) -> TypeGuard[int]:
 def _unmarked(tool: Any) -> Any:
     if not isinstance(tool, dict):
         return tool
-    return {name: one for name, one in tool.items() if name not in _MARKS}
+    kept = {name: one for name, one in tool.items() if name not in _MARKS}
+    return kept | {"function": _unmarked(kept["function"])} if "function" in kept else kept
 
 
 def _is_text(message: Body) -> bool:
