@@ -323,6 +323,7 @@ STRANGE = [
     event(b'{"object": "chat.completion.chunk", "choices": [{"index": 0, "finish_reason": "length"}]}'),
     event(b'{"object": "chat.completion.chunk", "error": {"code": 500}}'),
     event(b'{"object": "chat.completion"}'),
+    event(b'{"object": "", "choices": [{"index": 0, "delta": {"content": "x"}}]}'),
     chunk(refusal="I can't."),
     chunk(audio={"id": "a"}),
     chunk(content=["x"]),
@@ -359,6 +360,7 @@ def test_what_providers_repeat_or_leave_out_is_read() -> None:
 
     stream = [
         b": keep-alive\n\n",
+        event(b'{"id": "", "object": "", "model": "", "choices": [], "prompt_filter_results": []}'),
         told(1, {"role": "assistant", "content": ""}),
         told(2, call('{"a":')),
         told(3, call("1}"), finish_reason=None),

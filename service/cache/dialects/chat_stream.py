@@ -64,7 +64,13 @@ class Chunks:
         return answer if self._is_whole(answer) else None
 
     def _take(self, event: str | None, chunk: Any) -> None:
-        if event is not None or not isinstance(chunk, dict) or chunk.get("object") != "chat.completion.chunk":
+        if event is not None or not isinstance(chunk, dict):
+            raise _LostError
+        if (
+            chunk.get("object") == "" and chunk.get("choices") == []
+        ):  # Azure's, about its filter; SDKs skip it
+            return
+        if chunk.get("object") != "chat.completion.chunk":
             raise _LostError
         for name, one in chunk.items():
             if name == "usage":
