@@ -323,6 +323,7 @@ STRANGE = [
     event(b'{"object": "chat.completion.chunk", "choices": [{"index": 0, "finish_reason": "length"}]}'),
     event(b'{"object": "chat.completion.chunk", "error": {"code": 500}}'),
     event(b'{"object": "chat.completion"}'),
+    event(b'{"object": "chat.completion.chunk", "choices": [{"index": 0, "message": {"content": "x"}}]}'),
     event(b'{"object": "", "choices": [{"index": 0, "delta": {"content": "x"}}]}'),
     chunk(refusal="I can't."),
     chunk(audio={"id": "a"}),

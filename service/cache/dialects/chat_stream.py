@@ -100,6 +100,8 @@ class _Choice:
                 self._take_delta({} if one is None else one)
             elif name == "logprobs":
                 self._rest[name] = _joined(self._rest.get(name), one)
+            elif name == "message" and one is not None:
+                raise _LostError
             elif name != "index":
                 _settle(self._rest, name, one)
 
