@@ -265,6 +265,8 @@ def test_nulls_and_marks_inside_of_a_schema_are_the_callers() -> None:
     def tool(**properties: Any) -> str:
         return chat_id(tools=[{"type": "function", "function": {"name": "f", "parameters": properties}}])
 
+    detailed = PICTURE | {"image_url": PICTURE["image_url"] | {"detail": None}}
+    assert talk_id({"role": "user", "content": [detailed]}) != talk_id({"role": "user", "content": [PICTURE]})
     assert tool(default=None) != tool()
     assert tool(cache_control="x") != tool()
     mark = {"cache_control": {"type": "ephemeral"}}
@@ -293,7 +295,7 @@ def test_what_stands_before_the_conversation_is_of_the_scope() -> None:
     )
 
 
-PICTURE = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+PICTURE: dict[str, Any] = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,7 @@ STRANGE = [
     chunk(tool_calls=[{"index": 7, "id": "call_9", "function": {"arguments": "{}"}}]),
     chunk(tool_calls={"index": 0}),
     chunk(function_call="f"),
+    chunk(tool_calls=[{"index": 0, "signature": "x"}]) * 2,
 ]
 
 
