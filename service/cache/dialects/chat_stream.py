@@ -64,11 +64,19 @@ class Chunks:
         return answer if self._is_whole(answer) else None
 
     def _take(self, event: str | None, chunk: Any) -> None:
-        if event is not None or not isinstance(chunk, dict) or chunk.get("object") != "chat.completion.chunk":
+        if event is not None or not isinstance(chunk, dict):
+            raise _LostError
+        if (
+            chunk.get("object") == "" and chunk.get("choices") == []
+        ):  # Azure's, about its filter; SDKs skip it
+            return
+        if chunk.get("object") != "chat.completion.chunk":
             raise _LostError
         for name, one in chunk.items():
             if name == "usage":
                 self._usage = self._usage if one is None else one
+            elif name in _ABOUT:
+                self._about[name] = self._about.get(name) or one
             elif name not in {"choices", "object", "obfuscation"}:
                 _settle(self._about, name, one)
         for choice in _listed(chunk.get("choices")):
@@ -92,6 +100,8 @@ class _Choice:
                 self._take_delta({} if one is None else one)
             elif name == "logprobs":
                 self._rest[name] = _joined(self._rest.get(name), one)
+            elif name == "message" and one is not None:
+                raise _LostError
             elif name != "index":
                 _settle(self._rest, name, one)
 
@@ -190,7 +200,7 @@ def _settle(known: Body, name: str, one: Any) -> None:
     before = known.get(name)
     if name not in known or (one and not before):
         known[name] = one
-    elif one and one != before and name not in _ABOUT:
+    elif one and one != before:
         raise _LostError
 
 

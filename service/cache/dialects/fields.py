@@ -13,9 +13,6 @@ from service.model import Message, QueryFields, Tier
 DEEPEST = 100
 """Levels of nesting that are read: a body of thousands would end in a RecursionError somewhere."""
 
-HOTTEST = 100
-"""A temperature above it is a mistake that the provider may name."""
-
 PIECE = 200
 PIECES = 64
 
@@ -190,7 +187,8 @@ def _is_count(value: Any) -> TypeGuard[int]:
 def _unmarked(tool: Any) -> Any:
     if not isinstance(tool, dict):
         return tool
-    return {name: one for name, one in tool.items() if name not in _MARKS}
+    kept = {name: one for name, one in tool.items() if name not in _MARKS}
+    return kept | {"function": _unmarked(kept["function"])} if "function" in kept else kept
 
 
 def _is_text(message: Body) -> bool:
@@ -202,9 +200,6 @@ def _is_text(message: Body) -> bool:
 
 def _readable(fields: Body) -> bool:
     """Whether `canonical.query` takes it; a test holds it against that."""
-    temperature = fields.get("temperature", 0)
-    if isinstance(temperature, int | float) and temperature > HOTTEST:
-        return False
     try:
         check_identifier("model", fields["model"])
         request = msgspec.convert(fields | {"agent_type": "any"}, QueryFields)

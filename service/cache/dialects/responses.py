@@ -172,10 +172,14 @@ def _fields(path: str, body: Body, talk: list[Body]) -> Body:
 
 
 def _tiers(body: Body, talk: list[Body]) -> tuple[Tier, ...]:
-    """Exact only where a similar question's answer can't be meant: its odds, or a call."""
+    """Exact only where a similar question's answer can't be meant: its odds, a call, or one to go on from.
+
+    Who sends back the id of an answer that the provider stored goes on from the question that it answered.
+    """
     include = body.get("include")
     odds = isinstance(include, list) and _ODDS in include
-    alone = odds or bool(body.get("top_logprobs")) or fields.forced(body.get("tool_choice"))
+    told = odds or bool(body.get("top_logprobs"))
+    alone = told or body.get("store") is not False or fields.forced(body.get("tool_choice"))
     return (Tier.EXACT,) if alone or not fields.only_text(talk) else tuple(Tier)
 
 
