@@ -1,12 +1,12 @@
 """What the dialects share: a request's values made alike, and the cache's fields made of them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
 from service.cache.canonical import check_identifier, text
-from service.cache.dialects.dialect import Body, Reading
+from service.cache.dialects.dialect import Body, Reading, Spent
 from service.errors import InvalidInputError
 from service.model import Message, QueryFields, Tier
 
@@ -15,6 +15,9 @@ DEEPEST = 100
 
 HOTTEST = 100
 """A temperature above it is a mistake that the provider may name."""
+
+PIECE = 200
+PIECES = 64
 
 # Only these are looked into: in a JSON schema, or a call's input, a null or a mark is the caller's own.
 _INSIDE = frozenset({"content", "output", "function", "source"})
@@ -137,6 +140,40 @@ def bypassed(why: str, *, streams: bool, usage_wanted: bool = True) -> Reading:
     return Reading(streams=streams, usage_wanted=usage_wanted, bypass=why)
 
 
+def preparing(body: Body) -> str | None:
+    """Whether OpenAI is asked about its prompt cache, and not, or not only, for an answer."""
+    options = body.get("prompt_cache_options")
+    if not isinstance(options, dict):
+        return None
+    if options.get("prewarm"):
+        return "prewarm"
+    return None if options.get("comparison_response_id") is None else "diagnostics"
+
+
+def forced(choice: Any) -> bool:
+    """Whether a `tool_choice` makes the answer a call."""
+    return choice == "required" or isinstance(choice, dict)
+
+
+def pieces(text: str) -> list[str]:
+    """A text as a stream tells it: of `PIECE` characters or more, at most `PIECES`."""
+    size = max(PIECE, -(-len(text) // PIECES))
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def spent(usage: Any, names: tuple[str, str]) -> Spent | None:
+    """Of an OpenAI `usage`, whose counts have these names."""
+    if not isinstance(usage, dict):
+        return None
+    given, made = (usage.get(name) for name in names)
+    if not (_is_count(given) and _is_count(made)):
+        return None
+    details = usage.get(f"{names[0]}_details")
+    known = details if isinstance(details, dict) else {}
+    cached, written = known.get("cached_tokens"), known.get("cache_write_tokens")
+    return Spent(given, made, cached if _is_count(cached) else 0, written if _is_count(written) else 0)
+
+
 def shallow(value: Any, levels: int = DEEPEST) -> bool:
     """Whether it is nested so little that everything can take it. To be asked before anything else here."""
     if isinstance(value, dict):
@@ -144,6 +181,10 @@ def shallow(value: Any, levels: int = DEEPEST) -> bool:
     if isinstance(value, list):
         return levels > 0 and all(shallow(one, levels - 1) for one in value)
     return True
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _unmarked(tool: Any) -> Any:
