@@ -13,8 +13,7 @@ DONE = b"data: [DONE]\n\n"
 def answer(asked: Asked, script: Script, now: float) -> Body:
     """The answer without its usage."""
     request = asked.body
-    limit = request.get("max_completion_tokens") or request.get("max_tokens")
-    text, short = words.cut(words.said(asked, script), limit)
+    text, short = words.told(asked, script)
     ends = "tool_calls" if script.calls else "stop"
     end = script.end or ("length" if short else ends)
     choices = [_choice(at, text, script, end, request) for at in range(request.get("n") or 1)]

@@ -204,13 +204,16 @@ class Provider:
         )
 
     def _reply(self, asked: Asked) -> Reply:
-        error = self._refusal(asked)
-        script = Script(error=error) if error else self.mode(asked)
+        wrong = self._refusal(asked)
+        script = Script(error=wrong) if wrong else self.mode(asked)
         request_id = words.fresh("req_")
         try:
             reply = self._failed(asked, script, request_id) or self._told(asked, script, request_id)
         except Rejected as rejected:
             reply = Reply([as_json(rejected.body)], rejected.status)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # of another shape than they know
+            told = Error(400, f"The stub can't read it: {error!r}")
+            reply = Reply([as_json(_error_body(asked, told, request_id))], told.status)
         reply.headers = self._headers(asked, request_id, streams=reply.streams) | reply.headers
         reply.headers |= script.headers
         reply.fault = script.fault
@@ -254,8 +257,7 @@ class Provider:
 
     def _answer(self, asked: Asked, script: Script, api: Answering) -> Body:
         body = ANSWER[api](asked, script, self._clock())
-        spoken = words.spoken(words.said(asked, script), script)
-        usage = self._counting.usage(api, asked.body, spoken, asked.account)
+        usage = self._counting.usage(api, asked.body, words.spoken(asked, script), asked.account)
         return body | {"usage": usage | script.usage}
 
     def _timed(self, reply: Reply, body: Body) -> Reply:

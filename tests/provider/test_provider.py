@@ -14,7 +14,13 @@ import httpx2
 import openai
 import pytest
 
-from tests.provider.script import Call, Error, Fault, Hold, Script, in_turn
+from service.cache.dialects.chat import Chat
+from service.cache.dialects.dialect import Dialect
+from service.cache.dialects.events import Events
+from service.cache.dialects.messages import Messages
+from service.cache.dialects.responses import Responses
+from tests.provider import server
+from tests.provider.script import Api, Asked, Call, Error, Fault, Hold, Script, in_turn
 from tests.provider.server import Provider, running, threaded, until
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -107,6 +113,46 @@ def test_messages_streams_what_it_says(provider: Provider, script: Script) -> No
     assert kinds[0] == "message_start"
     assert kinds[-2:] == ["message_delta", "message_stop"]
     assert whole._request_id
+
+
+DIALECTS: dict[Api, Dialect] = {"chat": Chat(), "responses": Responses(), "messages": Messages()}
+REQUESTS: dict[Api, Any] = {
+    "chat": {"model": "gpt-4.1", "messages": ASK, "stream_options": {"include_usage": True}},
+    "responses": {"model": "gpt-4.1", "input": ASK},
+    "messages": {"model": "claude-opus-5", "max_tokens": 1000, "messages": ASK},
+}
+
+
+def spoken(api: Api, script: Script, **more: Any) -> tuple[Any, list[bytes]]:
+    """The same answer, whole and as a stream."""
+    body = REQUESTS[api] | more
+    asked = Asked(0, api, "POST", DIALECTS[api].path, {}, b"", body, "", "")
+    provider = Provider()
+    answer = provider._answer(asked, script, cast("Any", api))
+    return answer, server._events(asked, answer)
+
+
+def untold(answer: Any) -> Any:
+    """Without what a stream of chat completions doesn't tell, as the provider's."""
+    for choice in answer.get("choices", []):
+        choice["message"].pop("annotations")
+    return answer
+
+
+@pytest.mark.parametrize("api", DIALECTS)
+@pytest.mark.parametrize("script", TOLD)
+def test_the_cache_reads_what_it_says(api: Api, script: Script) -> None:
+    answer, stream = spoken(api, script)
+    gathering = DIALECTS[api].gathering()
+    for event in Events().add(b"".join(stream)):
+        gathering.add(event.name, event.data)
+    if script.refusal is None:
+        assert gathering.ended
+        assert DIALECTS[api].is_whole(answer)
+        assert gathering.answer() == untold(answer)
+    else:
+        assert not DIALECTS[api].is_whole(answer)
+        assert gathering.answer() is None
 
 
 @pytest.mark.anyio

@@ -7,6 +7,7 @@ import msgspec
 
 from service.cache.dialects.dialect import Body
 from service.cache.dialects.events import event
+from service.cache.dialects.fields import pieces
 
 _BEGUN: Body = {"content": [], "stop_reason": None, "stop_sequence": None}
 _TOTALS = (
@@ -211,4 +212,4 @@ def _taken_apart(block: Body) -> tuple[Body, list[Body]]:
 
 
 def _bits(name: str, text: str) -> list[Body]:
-    return [{"type": f"{name}_delta", name: text}] if text else []
+    return [{"type": f"{name}_delta", name: one} for one in pieces(text)]
