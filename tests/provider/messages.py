@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.provider import words
-from tests.provider.http import as_event
 from tests.provider.script import Asked, Body, Script
+from tests.provider.wire import as_event
 
 CUMULATIVE = (
     "input_tokens",

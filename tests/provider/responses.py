@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 
 from tests.provider import words
-from tests.provider.http import as_event
 from tests.provider.script import Asked, Body, Script
+from tests.provider.wire import as_event
 
 ASKED: Body = {
     "background": False,

@@ -275,6 +275,21 @@ def test_keys_have_accounts(provider: Provider) -> None:
     assert [one.account for one in provider.requests] == ["first", ""]
 
 
+def test_prompts_are_cached_by_account(provider: Provider) -> None:
+    system: Any = [{"type": "text", "text": "Be brief. " * 1000, "cache_control": {"type": "ephemeral"}}]
+    told: Any = {"model": "claude-opus-5", "max_tokens": 9, "messages": ASK}
+    with anthropic_client(provider) as client:
+        usages = [client.messages.create(**told, system=system).usage for _ in range(2)]
+        other = client.with_options(api_key="sk-b").messages.create(**told, system=system).usage
+        with pytest.raises(anthropic.BadRequestError, match="maximum of 4"):
+            client.messages.create(**told, system=system * 5)
+    written = usages[0].cache_creation_input_tokens
+    assert written is not None
+    assert written > 2000
+    assert usages[1].cache_read_input_tokens == written
+    assert other.cache_read_input_tokens == 0
+
+
 def test_answers_are_cut_at_the_limit_of_tokens(provider: Provider) -> None:
     with openai_client(provider) as client, anthropic_client(provider) as other:
         chat = client.chat.completions.create(model="m", messages=ASK, max_completion_tokens=2)

@@ -49,5 +49,5 @@ def told(asked: Asked, script: Script) -> tuple[str, bool]:
 def spoken(asked: Asked, script: Script) -> int:
     """Tokens of an answer."""
     text, _ = told(asked, script)
-    calls = sum(tokens([call.name, call.arguments]) for call in script.calls)
+    calls = sum(tokens(call.name + json.dumps(call.arguments)) for call in script.calls)
     return tokens(text) + calls + tokens(script.thinking or "") + tokens(script.refusal or "")

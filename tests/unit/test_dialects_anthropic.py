@@ -313,6 +313,15 @@ def test_an_event_that_is_missing() -> None:
             assert gathered([*STREAM[:at], *STREAM[at + 1 :]]) is None
 
 
+def test_what_betas_tell_at_the_end() -> None:
+    edits = {"context_management": {"applied_edits": [{"type": "clear_thinking", "cleared": 1}]}}
+    *head, end, stop = Events().add(b"".join(provider.events(PLAIN)))
+    late = Event(b"", end.name, json.dumps(json.loads(end.data) | edits).encode())
+    assert gathered([*head, late, stop]) == PLAIN | edits
+    assert b"applied_edits" in DIALECT.replay(PLAIN | edits, usage=True)[-2]
+    assert taken(replayed(PLAIN | edits)) == PLAIN | edits
+
+
 def test_pings_and_comments_say_nothing() -> None:
     ping = Event(b"", "ping", b'{"type": "ping"}')
     said = [more for one in STREAM for more in (one, ping, Event(b": alive\n\n", None, b""))]

@@ -20,6 +20,7 @@ _TOTALS = (
 )
 """What a message_delta counts again, from the beginning."""
 _ENDS = frozenset({"stop_reason", "stop_sequence", "stop_details", "container"})
+_LATE = ("context_management", "input_transformations")  # of betas; a message_delta tells them
 _DELTAS = {
     ("text", "text_delta"): "text",
     ("text", "citations_delta"): "citation",
@@ -151,11 +152,11 @@ def _begun(name: str, told: Body) -> Body:
 def _end(message: Body, told: Body) -> None:
     """Take how the message ends and what it cost so far; there may be several."""
     delta, usage = told.get("delta"), told.get("usage")
-    if told.keys() - {"type"} != {"delta", "usage"}:
+    if told.keys() - {"type", *_LATE} != {"delta", "usage"}:
         raise _LostError
     if not isinstance(delta, dict) or not isinstance(usage, dict) or delta.keys() - _ENDS:
         raise _LostError
-    message |= delta
+    message |= delta | {name: told[name] for name in _LATE if told.get(name) is not None}
     message["usage"] |= {name: one for name, one in usage.items() if one is not None}
 
 
@@ -190,7 +191,8 @@ def _events(answer: Body) -> Iterator[Body]:
         yield {"type": "content_block_stop", "index": at}
     ends = {name: answer[name] for name in ("stop_reason", "stop_sequence", "stop_details") if name in answer}
     totals = {name: usage[name] for name in _TOTALS if usage.get(name) is not None}
-    yield {"type": "message_delta", "delta": ends, "usage": totals}
+    late = {name: answer[name] for name in _LATE if answer.get(name) is not None}
+    yield {"type": "message_delta", "delta": ends, "usage": totals} | late
     yield {"type": "message_stop"}
 
 
