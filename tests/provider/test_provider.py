@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anthropic
 import anyio
@@ -322,6 +322,22 @@ async def test_it_holds_between_events_and_sees_its_client_leave() -> None:
             "aborted": 1,
             "requests": 2,
         }
+
+
+@pytest.mark.parametrize("before", ["head", "body"])
+def test_it_hangs(provider: Provider, before: Literal["head", "body"]) -> None:
+    provider.say(Script(fault=Fault(hang=before)))
+    url, body = f"{provider.url}/chat/completions", {"model": "m", "messages": ASK}
+    heads: list[int] = []
+
+    def ask() -> None:
+        with client.stream("POST", url, json=body) as answer:
+            heads.append(answer.status_code)
+            answer.read()
+
+    with httpx.Client(timeout=0.3) as client, pytest.raises(httpx.ReadTimeout):
+        ask()
+    assert heads == ([200] if before == "body" else [])
 
 
 def test_latency_is_per_token() -> None:
