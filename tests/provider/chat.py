@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 
 from tests.provider import words
-from tests.provider.http import as_event
 from tests.provider.script import Asked, Body, Script
+from tests.provider.wire import as_event
 
 DONE = b"data: [DONE]\n\n"
 
@@ -13,8 +13,7 @@ DONE = b"data: [DONE]\n\n"
 def answer(asked: Asked, script: Script, now: float) -> Body:
     """The answer without its usage."""
     request = asked.body
-    limit = request.get("max_completion_tokens") or request.get("max_tokens")
-    text, short = words.cut(words.said(asked, script), limit)
+    text, short = words.told(asked, script)
     ends = "tool_calls" if script.calls else "stop"
     end = script.end or ("length" if short else ends)
     choices = [_choice(at, text, script, end, request) for at in range(request.get("n") or 1)]

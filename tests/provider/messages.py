@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.provider import words
-from tests.provider.http import as_event
 from tests.provider.script import Asked, Body, Script
+from tests.provider.wire import as_event
 
 CUMULATIVE = (
     "input_tokens",
@@ -19,7 +19,7 @@ CUMULATIVE = (
 def answer(asked: Asked, script: Script, now: float) -> Body:
     """The answer without its usage."""
     del now
-    text, short = words.cut(words.said(asked, script), asked.body.get("max_tokens"))
+    text, short = words.told(asked, script)
     ends = "tool_use" if script.calls else "end_turn"
     end = script.end or ("max_tokens" if short else ends)
     return {

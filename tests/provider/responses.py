@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 
 from tests.provider import words
-from tests.provider.http import as_event
 from tests.provider.script import Asked, Body, Script
+from tests.provider.wire import as_event
 
 ASKED: Body = {
     "background": False,
@@ -34,7 +34,7 @@ ASKED: Body = {
 def answer(asked: Asked, script: Script, now: float) -> Body:
     """The answer without its usage."""
     request = asked.body
-    text, short = words.cut(words.said(asked, script), request.get("max_output_tokens"))
+    text, short = words.told(asked, script)
     end = script.end or ("max_output_tokens" if short else None)
     told = {name: request.get(name, default) for name, default in ASKED.items()}
     reasoning = {"effort": None, "summary": None} | (request.get("reasoning") or {})

@@ -11,10 +11,11 @@ from typing import Any, Literal, get_args
 
 import anyio
 
-from tests.provider import chat, errors, http, messages, responses, words
-from tests.provider.counting import Counting, Plain, Rejected, input_tokens
-from tests.provider.http import CutError, Reply, Request, as_event, as_json
+from tests.provider import chat, errors, messages, responses, wire, words
+from tests.provider.counting import input_tokens
+from tests.provider.rules import PromptCache, Rejected
 from tests.provider.script import Api, Asked, Body, Error, Mode, Script, always
+from tests.provider.wire import CutError, Reply, Request, as_event, as_json
 
 Answering = Literal["chat", "responses", "messages"]
 ANSWERING: tuple[Answering, ...] = get_args(Answering)
@@ -39,7 +40,7 @@ class _Connection(asyncio.StreamReaderProtocol):
     def __init__(self, provider: "Provider") -> None:
         self.gone = asyncio.Event()
         reader = asyncio.StreamReader(limit=2**20)
-        super().__init__(reader, lambda _, writer: provider.serve(reader, writer, self.gone))
+        super().__init__(reader, lambda _, writer: provider.accept(reader, writer, self.gone))
 
     def eof_received(self) -> bool | None:
         self.gone.set()
@@ -55,7 +56,7 @@ class Provider:
 
     Args:
         clock: for `created`.
-        counting: the usage; `Plain` caches no prompts.
+        prompts: the cache of prompts, which makes the usage; a fresh one if None.
         keys: account of each key; None: any key will do, and is an account.
         first_s: before the first token.
         token_s: per token of the answer.
@@ -66,7 +67,7 @@ class Provider:
         self,
         *,
         clock: Callable[[], float] = time.time,
-        counting: Counting | None = None,
+        prompts: PromptCache | None = None,
         keys: dict[str, str] | None = None,
         first_s: float = 0,
         token_s: float = 0,
@@ -81,7 +82,7 @@ class Provider:
         self.first_s, self.token_s = first_s, token_s
         self.port = port
         self._clock = clock
-        self._counting = counting or Plain()
+        self._prompts = prompts or PromptCache(clock)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -130,28 +131,29 @@ class Provider:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def serve(
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gone: asyncio.Event) -> None:
+        """A connection; in a task of ours, since asyncio's own complains when it is cancelled."""
+        task = asyncio.ensure_future(self._serve(reader, writer, gone))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gone: asyncio.Event
     ) -> None:
-        """One connection."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.connections += 1
         try:
             with suppress(asyncio.IncompleteReadError, ConnectionError):
-                while await self._one(await http.read(reader), writer, gone):
+                while await self._one(await wire.read(reader), writer, gone):
                     pass
         finally:
             self.connections -= 1
-            self._tasks.discard(task)
             writer.close()
 
     async def _one(self, request: Request, writer: asyncio.StreamWriter, gone: asyncio.Event) -> bool:
         """One request; whether the connection is to be kept."""
         asked = self._asked(request)
         if asked.api == "control":
-            return await http.send(writer, Reply([as_json(self.counts())]), zips=False)
+            return await wire.send(writer, Reply([as_json(self.counts())]), zips=False)
         self.requests.append(asked)
         self.inside += 1
         self.most_inside = max(self.most_inside, self.inside)
@@ -171,7 +173,7 @@ class Provider:
     ) -> bool:
         """Say it, unless the client leaves."""
         zips = "gzip" in asked.headers.get("accept-encoding", "")
-        saying = asyncio.ensure_future(http.send(writer, reply, zips=zips))
+        saying = asyncio.ensure_future(wire.send(writer, reply, zips=zips))
         leaving = asyncio.ensure_future(gone.wait())
         try:
             await asyncio.wait([saying, leaving], return_when=asyncio.FIRST_COMPLETED)
@@ -204,13 +206,16 @@ class Provider:
         )
 
     def _reply(self, asked: Asked) -> Reply:
-        error = self._refusal(asked)
-        script = Script(error=error) if error else self.mode(asked)
+        wrong = self._refusal(asked)
+        script = Script(error=wrong) if wrong else self.mode(asked)
         request_id = words.fresh("req_")
         try:
             reply = self._failed(asked, script, request_id) or self._told(asked, script, request_id)
         except Rejected as rejected:
             reply = Reply([as_json(rejected.body)], rejected.status)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # of another shape than they know
+            told = Error(400, f"The stub can't read it: {error!r}")
+            reply = Reply([as_json(_error_body(asked, told, request_id))], told.status)
         reply.headers = self._headers(asked, request_id, streams=reply.streams) | reply.headers
         reply.headers |= script.headers
         reply.fault = script.fault
@@ -242,7 +247,8 @@ class Provider:
             return Reply([as_json(_models(anthropic=asked.anthropic))])
         if asked.api == "count":
             kind = {} if asked.anthropic else {"object": "response.input_tokens"}
-            return Reply([as_json(kind | {"input_tokens": input_tokens(asked.body)})])
+            count = input_tokens("messages" if asked.anthropic else "responses", asked.body)
+            return Reply([as_json(kind | {"input_tokens": count})])
         assert asked.api in ANSWERING
         body = self._answer(asked, script, asked.api)
         if not asked.body.get("stream"):
@@ -254,8 +260,7 @@ class Provider:
 
     def _answer(self, asked: Asked, script: Script, api: Answering) -> Body:
         body = ANSWER[api](asked, script, self._clock())
-        spoken = words.spoken(words.said(asked, script), script)
-        usage = self._counting.usage(api, asked.body, spoken, asked.account)
+        usage = self._prompts.usage(api, asked.body, words.spoken(asked, script), asked.account)
         return body | {"usage": usage | script.usage}
 
     def _timed(self, reply: Reply, body: Body) -> Reply:

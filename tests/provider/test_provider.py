@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import anthropic
 import anyio
@@ -14,7 +14,13 @@ import httpx2
 import openai
 import pytest
 
-from tests.provider.script import Call, Error, Fault, Hold, Script, in_turn
+from service.cache.dialects.chat import Chat
+from service.cache.dialects.dialect import Dialect
+from service.cache.dialects.events import Events
+from service.cache.dialects.messages import Messages
+from service.cache.dialects.responses import Responses
+from tests.provider import server
+from tests.provider.script import Api, Asked, Call, Error, Fault, Hold, Script, in_turn
 from tests.provider.server import Provider, running, threaded, until
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -107,6 +113,46 @@ def test_messages_streams_what_it_says(provider: Provider, script: Script) -> No
     assert kinds[0] == "message_start"
     assert kinds[-2:] == ["message_delta", "message_stop"]
     assert whole._request_id
+
+
+DIALECTS: dict[Api, Dialect] = {"chat": Chat(), "responses": Responses(), "messages": Messages()}
+REQUESTS: dict[Api, Any] = {
+    "chat": {"model": "gpt-4.1", "messages": ASK, "stream_options": {"include_usage": True}},
+    "responses": {"model": "gpt-4.1", "input": ASK},
+    "messages": {"model": "claude-opus-5", "max_tokens": 1000, "messages": ASK},
+}
+
+
+def spoken(api: Api, script: Script, **more: Any) -> tuple[Any, list[bytes]]:
+    """The same answer, whole and as a stream."""
+    body = REQUESTS[api] | more
+    asked = Asked(0, api, "POST", DIALECTS[api].path, {}, b"", body, "", "")
+    provider = Provider()
+    answer = provider._answer(asked, script, cast("Any", api))
+    return answer, server._events(asked, answer)
+
+
+def untold(answer: Any) -> Any:
+    """Without what a stream of chat completions doesn't tell, as the provider's."""
+    for choice in answer.get("choices", []):
+        choice["message"].pop("annotations")
+    return answer
+
+
+@pytest.mark.parametrize("api", DIALECTS)
+@pytest.mark.parametrize("script", TOLD)
+def test_the_cache_reads_what_it_says(api: Api, script: Script) -> None:
+    answer, stream = spoken(api, script)
+    gathering = DIALECTS[api].gathering()
+    for event in Events().add(b"".join(stream)):
+        gathering.add(event.name, event.data)
+    if script.refusal is None:
+        assert gathering.ended
+        assert DIALECTS[api].is_whole(answer)
+        assert gathering.answer() == untold(answer)
+    else:
+        assert not DIALECTS[api].is_whole(answer)
+        assert gathering.answer() is None
 
 
 @pytest.mark.anyio
@@ -229,6 +275,21 @@ def test_keys_have_accounts(provider: Provider) -> None:
     assert [one.account for one in provider.requests] == ["first", ""]
 
 
+def test_prompts_are_cached_by_account(provider: Provider) -> None:
+    system: Any = [{"type": "text", "text": "Be brief. " * 1000, "cache_control": {"type": "ephemeral"}}]
+    told: Any = {"model": "claude-opus-5", "max_tokens": 9, "messages": ASK}
+    with anthropic_client(provider) as client:
+        usages = [client.messages.create(**told, system=system).usage for _ in range(2)]
+        other = client.with_options(api_key="sk-b").messages.create(**told, system=system).usage
+        with pytest.raises(anthropic.BadRequestError, match="maximum of 4"):
+            client.messages.create(**told, system=system * 5)
+    written = usages[0].cache_creation_input_tokens
+    assert written is not None
+    assert written > 2000
+    assert usages[1].cache_read_input_tokens == written
+    assert other.cache_read_input_tokens == 0
+
+
 def test_answers_are_cut_at_the_limit_of_tokens(provider: Provider) -> None:
     with openai_client(provider) as client, anthropic_client(provider) as other:
         chat = client.chat.completions.create(model="m", messages=ASK, max_completion_tokens=2)
@@ -261,6 +322,22 @@ async def test_it_holds_between_events_and_sees_its_client_leave() -> None:
             "aborted": 1,
             "requests": 2,
         }
+
+
+@pytest.mark.parametrize("before", ["head", "body"])
+def test_it_hangs(provider: Provider, before: Literal["head", "body"]) -> None:
+    provider.say(Script(fault=Fault(hang=before)))
+    url, body = f"{provider.url}/chat/completions", {"model": "m", "messages": ASK}
+    heads: list[int] = []
+
+    def ask() -> None:
+        with client.stream("POST", url, json=body) as answer:
+            heads.append(answer.status_code)
+            answer.read()
+
+    with httpx.Client(timeout=0.3) as client, pytest.raises(httpx.ReadTimeout):
+        ask()
+    assert heads == ([200] if before == "body" else [])
 
 
 def test_latency_is_per_token() -> None:

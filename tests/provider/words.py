@@ -37,14 +37,17 @@ def argument_pieces(arguments: object) -> list[str]:
     return [text[at : at + 9] for at in range(0, len(text), 9)]
 
 
-def cut(text: str, limit: int | None) -> tuple[str, bool]:
-    """As much as the limit of tokens allows; whether that is less than all."""
+def told(asked: Asked, script: Script) -> tuple[str, bool]:
+    """As much of the text as the limit of tokens allows; whether that is less than all."""
+    text, names = said(asked, script), ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    limit = next((asked.body[name] for name in names if asked.body.get(name) is not None), None)
     if limit is None or tokens(text) <= limit:
         return text, False
     return text[: 4 * limit], True
 
 
-def spoken(text: str, script: Script) -> int:
+def spoken(asked: Asked, script: Script) -> int:
     """Tokens of an answer."""
-    calls = sum(tokens([call.name, call.arguments]) for call in script.calls)
+    text, _ = told(asked, script)
+    calls = sum(tokens(call.name + json.dumps(call.arguments)) for call in script.calls)
     return tokens(text) + calls + tokens(script.thinking or "") + tokens(script.refusal or "")
