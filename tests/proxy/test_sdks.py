@@ -1,5 +1,6 @@
 """Unmodified SDKs through the service: forwarded once, then served; only the headers tell which."""
 
+from inspect import isawaitable
 from typing import Any, NamedTuple
 
 import anthropic
@@ -74,7 +75,8 @@ async def test_the_same_with_the_async_sdks(
     asking = api.asking(question, **(api.tools() if script.calls else {}))
     async with api.connected_later(service.port) as client:
         raw = await api.of(client).with_raw_response.create(**asking)
-        made = plain(raw.parse())
+        parsed = raw.parse()
+        made = plain(await parsed if isawaitable(parsed) else parsed)
         async with api.of(client).stream(**asking, **_usage(api)) as stream:
             async for _ in stream:
                 pass
