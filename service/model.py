@@ -168,6 +168,9 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=2**53)] | None,
         Meta(description="How many entries there may be: beyond it the least recently used go; null: any."),
     ] = None
+    prompt_cache: Annotated[
+        bool, Meta(description="Whether requests passed on are marked for the provider's prompt cache.")
+    ] = False
 
     def guarded(self, name: GuardName) -> bool:
         """Whether a guard is on."""

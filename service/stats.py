@@ -60,6 +60,8 @@ def _rows(stats: Stats) -> Iterator[Row]:
     yield "tokens saved", f"{tokens.saved_input} of questions, {tokens.saved_output} of answers"
     yield "money saved", f"{money.saved_usd:.6f} USD; {money.unpriced_hits} hits without a price"
     yield "money spent", f"{money.spent_usd:.6f} USD for {tokens.embedded} tokens embedded"
+    told = f"{money.provider_saved_usd:.6f} USD; {tokens.provider_cached} tokens from their prompt caches"
+    yield "saved by providers", told
     yield "net", f"{money.net_usd:.6f} USD, list prices as of {stats.prices}"
     yield from _stock(stats)
     for agent_type, short in (stats.agent_types or {}).items():

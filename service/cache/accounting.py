@@ -25,7 +25,8 @@ Field = tuple[str, ...]
 """What is counted, in our words:
 
 (keyspace, outcome, tier, reason or rule) · (keyspace, "rule", a miss's) · (keyspace, "ms", what, bucket)
-· ("stage", name, bucket) · ("tokens", "input" | "output" | "embedded") · ("nano_usd", "saved" | "spent")
+· ("stage", name, bucket) · ("tokens", "input" | "output" | "embedded" | "provider_cached")
+· ("nano_usd", "saved" | "spent" | "provider_saved")
 · ("unpriced", "hits" | "tokens")
 """
 
@@ -115,6 +116,14 @@ class Accounting:
         """A miss that was answered all the same, along with another's call: a hit of the tier `memory`."""
         self.count(keys, agent_type, "responses", "hit", "memory")
         self._saved(self._cell(keys, agent_type), usage, model)
+
+    def cached_upstream(
+        self, keys: TenantKeys, agent_type: str | None, tokens: int, nano_usd: int | None
+    ) -> None:
+        """What a provider read from its prompt cache, and took less for that; None: nobody knows."""
+        cell = self._cell(keys, agent_type)
+        cell["tokens", "provider_cached"] += tokens
+        cell["nano_usd", "provider_saved"] += nano_usd or 0
 
     def spent(self, keys: TenantKeys, agent_type: str | None, work: Work) -> None:
         """What an embeddings API was paid for."""

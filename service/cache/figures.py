@@ -57,7 +57,13 @@ class Money(Struct, frozen=True, kw_only=True):
         float, Meta(description="`usage.cost_usd` of the answers served, else their tokens by list price.")
     ]
     spent_usd: Annotated[float, Meta(description="Tokens embedded by an API, by list price.")]
-    net_usd: Annotated[float, Meta(description="Saved less spent.")]
+    provider_saved_usd: Annotated[
+        float,
+        Meta(
+            description="By the providers' own prompt caches, on what was passed on; writing to them costs."
+        ),
+    ]
+    net_usd: Annotated[float, Meta(description="Saved, here and by the providers, less spent.")]
     unpriced_hits: Annotated[
         int, Meta(description="Hits without usage or without a price; they saved more than is told.")
     ]
@@ -72,6 +78,9 @@ class Tokens(Struct, frozen=True, kw_only=True):
     saved_input: Annotated[int, Meta(description="Of questions that no LLM had to read.")]
     saved_output: Annotated[int, Meta(description="Of answers that no LLM had to write.")]
     embedded: Annotated[int, Meta(description="That an embeddings API was paid for.")]
+    provider_cached: Annotated[
+        int, Meta(description="Of questions passed on, that the provider read from its prompt cache.")
+    ]
 
 
 class Entries(Struct, frozen=True, kw_only=True):
@@ -157,6 +166,7 @@ def stats(
             saved_input=total.get(("tokens", "input"), 0),
             saved_output=total.get(("tokens", "output"), 0),
             embedded=total.get(("tokens", "embedded"), 0),
+            provider_cached=total.get(("tokens", "provider_cached"), 0),
         ),
         money=_money(total),
         prices=prices,
@@ -219,10 +229,12 @@ def _latency(buckets: Mapping[int, int]) -> Latency:
 
 def _money(total: Mapping[Field, int]) -> Money:
     saved, spent = total.get(("nano_usd", "saved"), 0), total.get(("nano_usd", "spent"), 0)
+    provider_saved = total.get(("nano_usd", "provider_saved"), 0)
     return Money(
         saved_usd=saved / NANO,
         spent_usd=spent / NANO,
-        net_usd=(saved - spent) / NANO,
+        provider_saved_usd=provider_saved / NANO,
+        net_usd=(saved + provider_saved - spent) / NANO,
         unpriced_hits=total.get(("unpriced", "hits"), 0),
         unpriced_tokens=total.get(("unpriced", "tokens"), 0),
     )

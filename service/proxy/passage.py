@@ -24,6 +24,7 @@ from service.providers.upstream import Answer, Sent, Upstream
 from service.proxy.account import returned
 from service.proxy.call import LARGEST, Call, store_request, with_usage
 from service.proxy.flight import Flight, Flights, Head, Piece
+from service.proxy.prompt_cache import saved_nano_usd, with_marks
 from service.settings import Settings
 from service.telemetry import UPSTREAM
 
@@ -130,8 +131,10 @@ class Making:
         self.kept = False
 
     def sent(self) -> Sent:
-        """The request as it came, but for the usage that we want to know."""
-        return self._call.sent(with_usage(self._call.body) if self._call.asks_usage else None)
+        """The request as it came, but for the usage that we want to know, and marks that the policy wants."""
+        policy = self._missed.question.asked.policy
+        body = with_marks(self._call) if policy.prompt_cache else self._call.body
+        return self._call.sent(with_usage(body) if self._call.asks_usage else body)
 
     async def relay(self, answer: Answer, flight: Flight) -> None:
         """Hand the answer on, and keep it before its end is told."""
@@ -155,6 +158,7 @@ class Making:
                 return
         whole = bytes(body)
         decoded = _decoded(whole)
+        self._count(decoded)
 
         async def told() -> None:
             flight.begin(Head(answer.status, returned(answer.headers)))
@@ -187,6 +191,7 @@ class Making:
 
     async def _end(self, whole: Body | None, last: Event, flight: Flight) -> None:
         """The terminal event goes out when its answer is kept."""
+        self._count(whole)
 
         async def told() -> None:
             await _write([last], flight, self._dialect)
@@ -225,6 +230,13 @@ class Making:
             outcome = error
         passage.accounting.stored(keys, agent_type, outcome)
         return isinstance(outcome, Stored)
+
+    def _count(self, decoded: Body | None) -> None:
+        spent = None if decoded is None else self._dialect.spent(decoded)
+        if decoded is not None and spent is not None and (spent.cached or spent.written):
+            nano_usd = saved_nano_usd(decoded, self._missed.request.model)
+            agent_type = self._call.options.agent_type
+            self._passage.accounting.cached_upstream(self._missed.keys, agent_type, spent.cached, nano_usd)
 
     def _usage(self, decoded: Body) -> Usage:
         spent, ms = self._dialect.spent(decoded), (perf_counter() - self._begun) * 1000

@@ -45,6 +45,7 @@ DEFAULTS = {
     "admission": {"min_chars": 1, "forbid": [], "require": [], "refusals": True},
     "admit_after": 1,
     "max_entries": None,
+    "prompt_cache": False,
 }
 
 

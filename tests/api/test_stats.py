@@ -53,7 +53,7 @@ async def test_every_request_is_counted_once(client: Http) -> None:
     assert a["misses"] == {"empty": 1}
     assert a["hit_rate"] == 0.75
     assert a["stores"] == {"stored": 3, "refused": {}, "failed": 0}
-    assert a["tokens"] == {"saved_input": 3000, "saved_output": 600, "embedded": 0}
+    assert a["tokens"] == {"saved_input": 3000, "saved_output": 600, "embedded": 0, "provider_cached": 0}
     assert a["money"]["saved_usd"] == pytest.approx(3 * (1000 * 2.5 + 200 * 10) / 1e6)
     assert a["money"]["net_usd"] == a["money"]["saved_usd"]
     assert a["stages_ms"]["exact"]["count"] == 4
