@@ -313,6 +313,42 @@ def test_an_event_that_is_missing() -> None:
             assert gathered([*STREAM[:at], *STREAM[at + 1 :]]) is None
 
 
+def changed(one: Event, **more: Any) -> Event:
+    return Event(b"", one.name, json.dumps(json.loads(one.data) | more).encode())
+
+
+@pytest.mark.parametrize(
+    "name", ["message_start", "content_block_start", "content_block_delta", "message_delta"]
+)
+def test_a_field_that_no_replay_would_say_again(name: str) -> None:
+    for at, one in enumerate(STREAM):
+        same = [*STREAM[:at], changed(one), *STREAM[at + 1 :]]
+        assert gathered(same) == ANSWER
+        if one.name == name:
+            assert gathered([*STREAM[:at], changed(one, more=1), *STREAM[at + 1 :]]) is None
+
+
+def test_an_end_that_says_more() -> None:
+    *head, end, stop = STREAM
+    told = json.loads(end.data)["delta"]
+    assert gathered([*head, changed(end, delta=told), stop]) == ANSWER
+    assert gathered([*head, changed(end, delta=told | {"more": 1}), stop]) is None
+
+
+def test_blocks_are_numbered_in_their_order() -> None:
+    numbered = [json.loads(one.data).get("index") for one in STREAM]
+    for wrong in (0, 7):
+        moved = [
+            changed(one, index=wrong) if at == 5 else one for one, at in zip(STREAM, numbered, strict=True)
+        ]
+        assert gathered(moved) is None
+
+
+def test_nothing_comes_behind_the_end() -> None:
+    *_, end, _ = STREAM
+    assert gathered([*STREAM, end]) is None
+
+
 def test_what_betas_tell_at_the_end() -> None:
     edits = {"context_management": {"applied_edits": [{"type": "clear_thinking", "cleared": 1}]}}
     *head, end, stop = Events().add(b"".join(provider.events(PLAIN)))
