@@ -1,6 +1,7 @@
 """Who pays, and whose answers one meets: two tenants, two provider's keys, the settings' key, roles."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -8,8 +9,8 @@ import pytest
 
 from bench.processes import Served, command, served
 from tests.provider.rules import PromptCache
-from tests.provider.script import Script
-from tests.provider.server import Provider, threaded
+from tests.provider.script import Fault, Hold, Script
+from tests.provider.server import Provider, threaded, wait_until
 from tests.proxy.apis import APIS, CHAT, MESSAGES, Api
 
 KEYS = {"sk-one": "one", "sk-two": "two", "managed": "managed"}
@@ -22,11 +23,15 @@ def guarding() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def keyed(guarding: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, dict[str, str]]]:
+def keyed(
+    guarding: Provider, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Served, dict[str, str]]]:
     """A service with keys of two tenants, and managed keys of the providers'."""
     folder = tmp_path_factory.mktemp("keyed")
     keys = {
-        f"{tenant} {role}": command(folder, "keys", "create", "--tenant", tenant, "--role", role).stdout.strip()
+        f"{tenant} {role}": command(
+            folder, "keys", "create", "--tenant", tenant, "--role", role
+        ).stdout.strip()
         for tenant in ("acme", "umbrella")
         for role in ("reader", "writer")
     }
@@ -88,7 +93,9 @@ def test_other_ways_to_bring_a_key(
     ]
     for headers, account in ways:
         told = headers | {"Cache-Control": "no-store"}
-        assert service.http.post(MESSAGES.path, json=MESSAGES.asking(question), headers=told).status_code == 200
+        assert (
+            service.http.post(MESSAGES.path, json=MESSAGES.asking(question), headers=told).status_code == 200
+        )
         assert provider.requests[-1].account == account
     with MESSAGES.connected(service.port, ours) as claude:
         assert claude.messages.create(**MESSAGES.asking(question)).content
@@ -111,14 +118,18 @@ def test_the_accounts_of_one_key_are_apart(
     assert provider.requests[-1].headers["openai-project"] == "p"
 
 
-def test_errors_of_our_own_have_the_providers_form(keyed: tuple[Served, dict[str, str]], provider: Provider) -> None:
+def test_errors_of_our_own_have_the_providers_form(
+    keyed: tuple[Served, dict[str, str]], provider: Provider
+) -> None:
     service, _ = keyed
     for api in APIS:
         for headers in ({}, {"Authorization": "Bearer sk-one"}, {"X-Semcached-Key": "nonsense"}):
             answer = service.http.post(api.path, json=api.asking("Hello?"), headers=headers)
             assert answer.status_code == 401
             error = answer.json()["error"]
-            assert error.keys() == ({"type", "message"} if api is MESSAGES else {"message", "type", "param", "code"})
+            assert error.keys() == (
+                {"type", "message"} if api is MESSAGES else {"message", "type", "param", "code"}
+            )
             assert "X-Semcached-Key" in error["message"] or not headers
     assert provider.requests == []
 
@@ -150,7 +161,12 @@ def test_a_reader_is_served_and_keeps_nothing(
 def test_the_settings_key_opens_no_lists(keyed: tuple[Served, dict[str, str]], provider: Provider) -> None:
     service, keys = keyed
     ours = {"Authorization": f"Bearer {keys['acme writer']}"}
-    closed = ["/v1/responses/resp_1", "/v1/chat/completions", "/v1/messages/batches", "/v1/responses/../models"]
+    closed = [
+        "/v1/responses/resp_1",
+        "/v1/chat/completions",
+        "/v1/messages/batches",
+        "/v1/responses/../models",
+    ]
     for path in closed:
         assert service.http.get(path, headers=ours).status_code in {403, 404}
     assert provider.requests == []
@@ -163,21 +179,31 @@ def test_the_settings_key_opens_no_lists(keyed: tuple[Served, dict[str, str]], p
 def test_two_keys_at_once_share_no_call(
     keyed: tuple[Served, dict[str, str]], provider: Provider, question: str
 ) -> None:
-    """Also not while the first one's answer is on its way."""
     service, keys = keyed
-    with httpx.Client(base_url=service.http.base_url, timeout=30) as client:
-        ids = {
-            client.post(CHAT.path, json=CHAT.asking(question), headers=headers).json()["id"]
-            for headers in (
-                {"X-Semcached-Key": keys["acme writer"], "Authorization": "Bearer sk-one"},
-                {"X-Semcached-Key": keys["acme writer"], "Authorization": "Bearer sk-two"},
-                {"X-Semcached-Key": keys["umbrella writer"], "Authorization": "Bearer sk-one"},
-            )
-        }
-    assert len(ids) == provider.calls == 3
+    customers = [
+        {"X-Semcached-Key": keys[f"{tenant} writer"], "Authorization": f"Bearer {own}"}
+        for tenant in ("acme", "umbrella")
+        for own in ("sk-one", "sk-two")
+    ]
+    hold = Hold(at=0)
+    provider.say(Script(fault=Fault(gate=hold)))
+
+    def ask(headers: dict[str, str]) -> str:
+        answer = httpx.post(
+            f"{service.http.base_url}{CHAT.path}", json=CHAT.asking(question), headers=headers
+        )
+        return str(answer.json()["id"])
+
+    with ThreadPoolExecutor() as pool:
+        asking = [pool.submit(ask, headers) for headers in customers]
+        wait_until(lambda: hold.waiting == len(customers))
+        hold.release()
+        assert len({one.result() for one in asking}) == provider.calls == len(customers)
 
 
-def test_marks_for_the_providers_prompt_cache(tmp_path_factory: pytest.TempPathFactory, question: str) -> None:
+def test_marks_for_the_providers_prompt_cache(
+    tmp_path_factory: pytest.TempPathFactory, question: str
+) -> None:
     """Where the policy wants them: the provider reads a long prompt from its cache, and it is counted."""
     system = "You answer questions about one long contract. " + "A clause of it says this and that. " * 800
     with threaded(Provider(prompts=PromptCache(lambda: 0.0))) as provider:
@@ -190,7 +216,8 @@ def test_marks_for_the_providers_prompt_cache(tmp_path_factory: pytest.TempPathF
             assert provider.requests[-1].body == turns[0]
             service.http.put("/v1/policies?agent_type=default", json={"prompt_cache": True})
             usage = [
-                service.http.post(MESSAGES.path, json=turn, headers=exact).json()["usage"] for turn in turns[1:]
+                service.http.post(MESSAGES.path, json=turn, headers=exact).json()["usage"]
+                for turn in turns[1:]
             ]
             figures = service.http.get("/v1/stats").json()
     assert "cache_control" in str(provider.requests[-1].body)
