@@ -14,6 +14,7 @@ from service.cache import prices
 from service.cache.accounting import Accounting
 from service.cache.digests import Keyring
 from service.cache.embeddings import Embeddings, embeddings
+from service.cache.faceted import FacetedLookup
 from service.cache.leases import Leases, leases
 from service.cache.lookup import Lookup
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
@@ -64,6 +65,7 @@ class Parts:
     rules: RedisRules
     entries: Entries
     lookup: Lookup
+    faceted: FacetedLookup
     store: Store
     tools: Tools
     accounting: Accounting
@@ -194,6 +196,18 @@ async def opened(
                 rules=RedisRules(redis, keys, responses),
                 entries=Entries(redis, keys, responses, now_ms),
                 lookup=Lookup(
+                    responses,
+                    embedder,
+                    embeddings=vectors,
+                    verifier=verifier,
+                    policies=policies or stored,
+                    rewriting=rewrites,
+                    leases=turns,
+                    uses=uses,
+                    clock=now_ms,
+                    redis_s=redis_s,
+                ),
+                faceted=FacetedLookup(
                     responses,
                     embedder,
                     embeddings=vectors,
