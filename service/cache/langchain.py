@@ -5,6 +5,7 @@ text is what is embedded and compared. Everything else (other messages, tool cal
 equal, or is the history that the policy's `history` is about.
 """
 
+import re
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +13,8 @@ import msgspec
 from service.model import Message
 
 MAX_DEPTH = 64
+
+_BEGINNING = re.compile(r'\[?\{"lc": ?1\b')
 
 ROLES = {"SystemMessage": "system", "HumanMessage": "user", "AIMessage": "assistant", "ToolMessage": "tool"}
 
@@ -31,8 +34,8 @@ def read(prompt: str) -> Read | None:
         return None
     try:
         decoded = _decode(prompt)
-    except (msgspec.DecodeError, RecursionError):
-        return None
+    except (msgspec.DecodeError, RecursionError):  # Python writes NaN, and halves of surrogates, too
+        return Read([_opaque(prompt)], []) if _BEGINNING.match(prompt) else None
     if not any(_is_serialised(one) for one in (decoded if isinstance(decoded, list) else [decoded])):
         return None
     return _mapped(decoded) or Read([_opaque(prompt)], [])

@@ -3,8 +3,10 @@
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from bench.processes import Served, served
@@ -43,10 +45,21 @@ class Caller:
 
 @asynccontextmanager
 async def calling(url: str, key: str | None, cache_id: str | None, *, sync: bool) -> AsyncIterator[Caller]:
-    sdk = LangCache(server_url=url, api_key=key or "", cache_id=cache_id or "", timeout_ms=30_000)
+    sdk = LangCache(server_url=url, api_key=key, cache_id=cache_id, timeout_ms=30_000)
     with sdk:
         async with sdk:
             yield Caller(sdk, sync=sync)
+
+
+@asynccontextmanager
+async def started(folder: Path, **settings: str) -> AsyncIterator[Served]:
+    """A service that asks stubs which run in this loop."""
+    manager = served(folder, **settings)
+    one = await anyio.to_thread.run_sync(manager.__enter__)
+    try:
+        yield one
+    finally:
+        await anyio.to_thread.run_sync(manager.__exit__, None, None, None)
 
 
 @pytest.fixture(scope="session")

@@ -202,8 +202,11 @@ async def test_caches_tenants_and_agent_types_never_meet(
     for agent_type in (cache_id, f"langcache:{cache_id}"):
         for prompt in (ASKED, ALIKE, "How to reset my password?"):
             asked = {"agent_type": agent_type, "prompt": prompt}
-            for more in ({}, {"params": {}}, {"params": {"langchain": []}}):
-                assert service.native("POST", "/v1/cache/lookup", asked | more)["outcome"] == "miss"
+            for params in (None, {"langchain": list[str]()}):
+                assert (
+                    service.native("POST", "/v1/cache/lookup", asked | {"params": params})["outcome"]
+                    == "miss"
+                )
         named = {"agent_type": agent_type, "prompt": ASKED, "response": "native"}
         service.native("POST", "/v1/cache/store", named)
     async with (
@@ -251,7 +254,7 @@ async def test_every_search_says_what_the_cache_did(cache: Caller, service: Serv
 
 async def test_a_conversation_without_context_is_a_search(cache: Caller) -> None:
     await cache("set", prompt=ASKED, response=SAID)
-    for context in (None, []):
+    for context in (None, list[str]()):
         found = await cache("conversational_search", prompt=ALIKE, context=context)
         assert found.actual_prompt == ALIKE
         assert [one.response for one in found.data] == [SAID]
