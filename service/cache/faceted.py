@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from service.cache.canonical import Query
+from service.cache.canonical import Query, Vector
 from service.cache.digests import DigestKey, TenantKeys
 from service.cache.lookup import VERIFIED, Lookup, Run
 from service.cache.ports import Budget, Search, Work
@@ -37,6 +37,11 @@ def _entry_id(key: DigestKey, question: str, attributes: Attributes) -> str:
     return key.digest("faceted entry", _sorted([question, attributes]))
 
 
+def _mark(key: DigestKey, question: str) -> str:
+    """Stands among an entry's attributes: whatever those are, this finds it."""
+    return key.digest("faceted question", question.encode())
+
+
 def faceted(query: Query, keys: TenantKeys, attributes: Attributes) -> Query:
     """A query that was made without attributes, with them; `marks` finds its question's entries."""
     identities = tuple(
@@ -46,7 +51,7 @@ def faceted(query: Query, keys: TenantKeys, attributes: Attributes) -> Query:
         )
         for key, one in zip(keys.keys, query.identities, strict=True)
     )
-    mark = keys.current.digest("faceted question", query.identities[0].entry_id.encode())
+    mark = _mark(keys.current, query.identities[0].entry_id)
     return query._replace(identities=identities, marks=(mark,))
 
 
@@ -65,37 +70,32 @@ def accepted(
     return one._replace(request=named, query=faceted(one.query, keys, attributes))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FacetedQuestion(Question):
     """A question to which there may be several answers."""
 
-    keys: TenantKeys | None = None
-    attributes: Attributes = field(default_factory=dict)
-    most: int = 1
-    bare: tuple[str, ...] = ()  # the ids of its entry if that had no attributes, under each secret
+    keys: TenantKeys
+    attributes: Attributes
+    most: int
+    bare: tuple[str, ...]  # the ids its entry would have without attributes, under each secret
     same: list[Served] = field(default_factory=list)
     near: list[Served] = field(default_factory=list)
-
-    def _digests(self, kind: str, data: bytes) -> list[str]:
-        return [] if self.keys is None else [key.digest(kind, data) for key in self.keys.keys]
 
     @property
     def marks(self) -> list[list[str]]:
         """What its candidates have among their attributes' digests."""
-        return [self._digests("attribute", _json(pair)) for pair in self.attributes.items()]
+        pairs = [_json(pair) for pair in self.attributes.items()]
+        return [[key.digest("attribute", pair) for key in self.keys.keys] for pair in pairs]
 
     @property
     def twin_marks(self) -> list[list[str]]:
         """The same for entries of the same question."""
-        own = [] if self.keys is None else self.keys.keys
-        question = [
-            key.digest("faceted question", bare.encode()) for key, bare in zip(own, self.bare, strict=True)
-        ]
-        return [question, *self.marks]
+        of_each = zip(self.keys.keys, self.bare, strict=True)
+        return [[_mark(key, bare) for key, bare in of_each], *self.marks]
 
-    def search(self, live_at: int | None) -> Search:
+    def search(self, vector: Vector, live_at: int | None) -> Search:
         """See Question."""
-        return super().search(live_at)._replace(marks=self.marks, most=self.most)
+        return super().search(vector, live_at)._replace(marks=self.marks, most=self.most)
 
     def judge_exact(self, entry_id: str, record: Record | None, now: int) -> None:
         """Take it if it is an entry of the very same question; the id says so, whatever the index says."""
@@ -105,8 +105,8 @@ class FacetedQuestion(Question):
         self._take(self.same)
 
     def _ids(self, attributes: Attributes) -> list[str]:
-        own = [] if self.keys is None else self.keys.keys
-        return [_entry_id(key, bare, attributes) for key, bare in zip(own, self.bare, strict=True)]
+        of_each = zip(self.keys.keys, self.bare, strict=True)
+        return [_entry_id(key, bare, attributes) for key, bare in of_each]
 
     def _fits(self, record: Record) -> bool:
         return self.attributes.items() <= record.attributes.items()

@@ -301,7 +301,7 @@ class Lookup:
     async def _search(self, questions: Sequence[Question], run: Run, *, exhaustive: bool) -> None:
         begun = perf_counter()
         live_at = self._clock() if exhaustive else None
-        searches = [q.search(live_at) for q in questions if q.vector is not None]
+        searches = [q.search(q.vector, live_at) for q in questions if q.vector is not None]
         if not searches:
             return
         found = await self._responses.nearest(run.keys, searches, run.budget)

@@ -122,11 +122,10 @@ class Question:
             candidate.entry_id, candidate.similarity, why, dict(said)
         )
 
-    def search(self, live_at: int | None) -> Search:
-        """For its candidates; `live_at` as there. There is a vector."""
-        assert self.vector is not None  # noqa: S101 - for who reads types
+    def search(self, vector: Vector, live_at: int | None) -> Search:
+        """For its candidates; `live_at` as there."""
         any_history = self.asked.standalone is not None
-        return Search(self.query.identities, self.vector, live_at, any_history=any_history)
+        return Search(self.query.identities, vector, live_at, any_history=any_history)
 
     def needs_no_reading(self, rank: int = 0) -> bool:
         """The policy wants no verifier, or the words are the same, or the vector, which the caller gave."""

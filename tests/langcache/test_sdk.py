@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 
+import anyio
 import msgspec
 import pytest
 from langcache.models import SearchStrategy
@@ -271,3 +272,34 @@ async def test_in_a_conversation_only_what_stands_alone_is_looked_up(cache: Call
     assert (pointing.actual_prompt, pointing.data) == (follow_up, [])
     told = await cache("conversational_search", prompt=ASKED, context=["From now on, answer in German."])
     assert told.data == []
+
+
+async def test_what_was_acknowledged_before_a_flush_is_never_served_behind_it(
+    service: Service, cache_id: str
+) -> None:
+    acknowledged: set[int] = set()
+    before: set[int] = set()
+    async with calling(service.url, service.keys["writer"], cache_id, sync=False) as cache:
+
+        async def setting(numbers: range) -> None:
+            for n in numbers:
+                await cache("set", prompt=f"{ASKED} {n}", response=SAID, attributes={"n": str(n)})
+                acknowledged.add(n)
+
+        async def found(n: int) -> bool:
+            return bool((await cache("search", prompt=f"{ASKED} {n}", attributes={"n": str(n)})).data)
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for at in range(0, 120, 30):
+                    tasks.start_soon(setting, range(at, at + 30))
+                for least in (10, 50):
+                    while len(acknowledged) < least:
+                        await anyio.sleep(0.01)
+                    before = set(acknowledged)
+                    await cache("flush")
+                    assert [n for n in before if await found(n)] == []
+        left = [n for n in range(120) if await found(n)]
+        assert set(left) <= acknowledged - before
+        for n in left:
+            assert (await cache("delete_query", attributes={"n": str(n)})).deleted_entries_count == 1
