@@ -112,6 +112,25 @@ async def test_404_and_405_of_routes_are_json_too(service: Service) -> None:
     assert native.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("agent", "kind"),
+    [
+        ("speakeasy-sdk/python 0.14.0 2.932.9 langcache", "/errors/resource-not-found"),
+        ("speakeasy-sdk/python 0.12.0 2.9 langcache", "/errors/resource-not-found"),
+        ("curl/8", "/errors/resource-not-found"),
+        ("speakeasy-sdk/python 0.11.1 2.7 langcache", "/errors/resource/not-found"),
+        ("speakeasy-sdk/python 0.10.0 2.7 langcache", "/errors/resource/not-found"),
+        ("speakeasy-sdk/typescript 0.11.1 2.7 @redis-ai/langcache", "/errors/resource/not-found"),
+    ],
+)
+async def test_a_404_is_of_the_type_that_the_callers_version_knows(
+    service: Service, agent: str, kind: str
+) -> None:
+    headers = {"Authorization": f"Bearer {service.keys['writer']}", "user-agent": agent}
+    answer = service.served.http.delete(f"/v1/caches/c/entries/{'0' * 32}", headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (404, kind)
+
+
 async def test_cache_ids_are_bytes_not_what_can_be_made_of_them(service: Service) -> None:
     http, headers = service.served.http, {"Authorization": f"Bearer {service.keys['writer']}"}
     entry = {"prompt": ASKED, "response": SAID}

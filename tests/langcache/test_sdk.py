@@ -1,6 +1,7 @@
 """Every call of the unmodified LangCache SDK, sync and async, over a real socket."""
 
 import re
+from collections import Counter
 from datetime import datetime
 
 import anyio
@@ -239,7 +240,21 @@ async def test_policy_stats_and_entries_know_it_by_name(
     assert [one["prompt"] for one in listed] == [ASKED]
 
 
+def counted(service: Service) -> Counter[str]:
+    """Lookups and stores by outcome, as the metrics have them."""
+    lines = re.findall(
+        r'^semcached_(?:lookups|stores)_total\{.*?outcome="(\w+)".*\} (\S+)$',
+        service.served.http.get("/metrics").text,
+        re.MULTILINE,
+    )
+    total: Counter[str] = Counter()
+    for outcome, value in lines:
+        total[outcome] += int(float(value))
+    return total
+
+
 async def test_every_search_says_what_the_cache_did(cache: Caller, service: Service, cache_id: str) -> None:
+    before = counted(service)
     await cache("set", prompt=ASKED, response=SAID)
     path = f"{service.url}/v1/caches/{cache_id}/entries/search"
     headers = {"Authorization": f"Bearer {service.keys['reader']}", "content-type": "text/plain"}
@@ -251,6 +266,7 @@ async def test_every_search_says_what_the_cache_did(cache: Caller, service: Serv
         assert answer.status_code == 200
         said[prompt] = answer.headers["x-cache"]
     assert said == {ASKED: "HIT", ELSE: "MISS"}
+    assert counted(service) - before == Counter(hit=1, miss=1, stored=1)
 
 
 async def test_a_conversation_without_context_is_a_search(cache: Caller) -> None:
