@@ -12,12 +12,24 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.di import Provide
 
-from service.api import cache, docs, embeddings, entries, health, invalidation, policies, proxy, stats, tools
+from service.api import (
+    cache,
+    docs,
+    embeddings,
+    entries,
+    health,
+    invalidation,
+    langcache,
+    policies,
+    proxy,
+    stats,
+    tools,
+)
 from service.api.admission import admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
+from service.api.langcache_errors import handle_by_path
 from service.api.measuring import Measuring
-from service.api.problems import handle
 from service.api.services import Services, provide_services
 from service.errors import EmbedderError, StartupError, StoreUnavailableError
 from service.logs import log_to_stderr
@@ -48,6 +60,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
         ):
             app.state.services = Services(
                 lookup=parts.lookup,
+                faceted=parts.faceted,
                 store=parts.store,
                 tools=parts.tools,
                 leases=parts.leases,
@@ -78,6 +91,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             *(entries.get_entry, entries.delete_entry, entries.list_entries, entries.clear),
             *(invalidation.invalidate, invalidation.event),
             *(invalidation.get_rules, invalidation.put_rule, invalidation.delete_rule),
+            langcache.router(),
             *(health.livez, health.readyz, health.metrics),
             *(proxy.chat_completions, proxy.responses, proxy.messages),
             *(proxy.openai_rest, proxy.anthropic_rest, proxy.models),
@@ -85,7 +99,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
         middleware=[Measuring, authentication(keys), admission(settings)],
-        exception_handlers={Exception: handle},
+        exception_handlers={Exception: handle_by_path},
         lifespan=[lifespan],
         logging_config=None,  # the console script's
         openapi_config=docs.openapi_config(),

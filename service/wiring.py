@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from service import migrate
 from service.cache import prices
 from service.cache.accounting import Accounting
 from service.cache.digests import Keyring
 from service.cache.embeddings import Embeddings, embeddings
+from service.cache.faceted import FacetedLookup
 from service.cache.leases import Leases, leases
 from service.cache.lookup import Lookup
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
@@ -48,6 +49,8 @@ from service.verifiers import threaded
 
 SECRET_BYTES = 32
 
+L = TypeVar("L", bound=Lookup)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -66,6 +69,7 @@ class Parts:
     rules: RedisRules
     entries: Entries
     lookup: Lookup
+    faceted: FacetedLookup
     store: Store
     tools: Tools
     accounting: Accounting
@@ -185,18 +189,22 @@ async def opened(
             ) as vectors,
             upstream(settings.upstream_timeout_s) as providers,
         ):
-            lookup = Lookup(
-                responses,
-                embedder,
-                embeddings=vectors,
-                verifier=verifier,
-                policies=policies or stored,
-                rewriting=rewrites,
-                leases=turns,
-                uses=uses,
-                clock=now_ms,
-                redis_s=redis_s,
-            )
+
+            def looking(kind: type[L]) -> L:
+                return kind(
+                    responses,
+                    embedder,
+                    embeddings=vectors,
+                    verifier=verifier,
+                    policies=policies or stored,
+                    rewriting=rewrites,
+                    leases=turns,
+                    uses=uses,
+                    clock=now_ms,
+                    redis_s=redis_s,
+                )
+
+            lookup = looking(Lookup)
             store = Store(
                 responses,
                 embedder,
@@ -220,6 +228,7 @@ async def opened(
                 rules=RedisRules(redis, keys, responses),
                 entries=Entries(redis, keys, responses, now_ms),
                 lookup=lookup,
+                faceted=looking(FacetedLookup),
                 leases=turns,
                 tools=Tools(
                     RedisTools(redis, keys, responses),

@@ -93,9 +93,9 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
         leads = request.user.role >= Role.writer
         question, answer = await services.lookup.answer_waiting(asked, keys, asked.wait_s, work, leads=leads)
         request.scope["state"][WAITED] = work.waited_ms / 1000
-    _count(answer, services.label(request.user.tenant))
+    count(answer, services.label(request.user.tenant))
     services.accounting.looked_up(keys, [question], [answer], work)
-    return encoded(answer, headers={"X-Cache": _x_cache([answer])})
+    return encoded(answer, headers={"X-Cache": x_cache([answer])})
 
 
 @post(
@@ -126,9 +126,9 @@ async def lookup_batch(request: HttpRequest, services: NamedDependency[Services]
     found = await services.lookup.answer(all_asked, keys, work, waits)
     services.accounting.looked_up(keys, all_asked, found, work)
     for at, answer in zip(questions, found, strict=True):
-        _count(answer, services.label(request.user.tenant))
+        count(answer, services.label(request.user.tenant))
         answers[at] = answer
-    return encoded({"items": answers}, headers={"X-Cache": _x_cache(answers)})
+    return encoded({"items": answers}, headers={"X-Cache": x_cache(answers)})
 
 
 @post(
@@ -150,7 +150,7 @@ async def store(request: HttpRequest, services: NamedDependency[Services]) -> Re
         (answer,) = await _stored(services, [accepted], keys, work)
     if isinstance(answer, Refused):
         await _give_up(services, given, keys, answer)
-    _count_store(answer, services.label(request.user.tenant))
+    count_store(answer, services.label(request.user.tenant))
     services.accounting.stored(keys, given.agent_type, answer)
     services.accounting.spent(keys, given.agent_type, work)
     if isinstance(answer, SemcachedError):
@@ -181,7 +181,7 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
             answers[at] = Failed(problem_of(error))
         else:
             if isinstance(one, Refused):
-                _count_store(one, label)
+                count_store(one, label)
                 services.accounting.stored(keys, given.agent_type, one)
                 answers[at] = one
                 await _give_up(services, given, keys, one)
@@ -189,7 +189,7 @@ async def store_batch(request: HttpRequest, services: NamedDependency[Services])
                 accepted[at] = one
     kept, work = list(accepted.values()), Work()
     for at, result in zip(accepted, await _stored(services, kept, keys, work), strict=True):
-        _count_store(result, label)
+        count_store(result, label)
         services.accounting.stored(keys, accepted[at].request.agent_type, result)
         if isinstance(result, Refused):
             await _give_up(services, accepted[at].request, keys, result)
@@ -215,7 +215,7 @@ async def _give_up(services: Services, given: StoreRequest, keys: TenantKeys, wh
         await services.leases.release(keys, name, given.lookup_id, refused=why.reason not in PASSING)
 
 
-def _x_cache(answers: list[Any]) -> str:
+def x_cache(answers: list[Any]) -> str:
     """HIT where everything hit, BYPASS where the cache could not, or may not, be asked."""
     if all(isinstance(answer, Hit) for answer in answers):
         return "HIT"
@@ -227,14 +227,14 @@ def _bypassed(miss: Miss) -> bool:
     return kept_away or miss.reason is Reason.DEGRADED
 
 
-def _count(answer: Hit | Miss, tenant: str) -> None:
+def count(answer: Hit | Miss, tenant: str) -> None:
     detail = answer.tier if isinstance(answer, Hit) else answer.reason
     if isinstance(answer, Miss) and answer.reason is Reason.GUARD and isinstance(answer.rule, str):
         GUARDED.labels(answer.rule).inc()
     LOOKUPS.labels(tenant, "hit" if isinstance(answer, Hit) else "miss", detail.value).inc()
 
 
-def _count_store(answer: Stored | Refused | SemcachedError, tenant: str) -> None:
+def count_store(answer: Stored | Refused | SemcachedError, tenant: str) -> None:
     outcome = (
         "stored" if isinstance(answer, Stored) else "refused" if isinstance(answer, Refused) else "failed"
     )

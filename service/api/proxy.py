@@ -12,6 +12,7 @@ from litestar.types import ASGIApp
 from service.api.anthropic_errors import anthropic_handle
 from service.api.auth import Principal, Role
 from service.api.authentication import needs
+from service.api.cache import count, x_cache
 from service.api.openai_errors import openai_handle
 from service.api.relay import Passenger, Relay, hit_headers, replayed
 from service.api.services import Services
@@ -30,7 +31,7 @@ from service.proxy.call import LARGEST, Call, lookup_request
 from service.proxy.flight import Flight
 from service.proxy.options import options
 from service.proxy.passage import Missed, is_told
-from service.telemetry import LOOKUPS, SHARED
+from service.telemetry import SHARED
 
 LARGEST_BODY = 64 * 2**20
 """What providers take: Anthropic 32 MB, OpenAI some 50 MB of images."""
@@ -132,10 +133,7 @@ class Asking:
         """A lookup."""
         keys = self.services.keyring.of(self.principal.tenant)
         self.services.accounting.looked_up(keys, [question], [answer], work)
-        hit = isinstance(answer, Hit)
-        label = self.services.label(self.principal.tenant)
-        detail = answer.tier.value if isinstance(answer, Hit) else answer.reason.value
-        LOOKUPS.labels(label, "hit" if hit else "miss", detail).inc()
+        count(answer, self.services.label(self.principal.tenant))
 
 
 async def _answered(request: HttpRequest, services: Services, dialect: Dialect) -> ASGIApp:
@@ -221,8 +219,7 @@ def _told(asking: Asking, hit: Hit) -> ASGIApp:
 def _made(asking: Asking, miss: Miss, missed: Missed) -> ASGIApp:
     """A miss: with whoever asks the provider the same, or as the first who does."""
     kept_away = miss.reason is Reason.POLICY and miss.rule in RULES
-    x_cache = "BYPASS" if kept_away or miss.reason is Reason.DEGRADED else "MISS"
-    headers = {"X-Cache": x_cache, "X-Semcached-Lookup-Id": miss.lookup_id}
+    headers = {"X-Cache": x_cache([miss]), "X-Semcached-Lookup-Id": miss.lookup_id}
     passage, name = asking.services.passage, missed.question.query.identities[0].entry_id
     alone = kept_away or asking.principal.role < Role.writer
     flight = None if alone else passage.flights.join(name)

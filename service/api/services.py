@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from service.cache.accounting import Accounting
 from service.cache.digests import Keyring
 from service.cache.embeddings import Embeddings
+from service.cache.faceted import FacetedLookup
 from service.cache.leases import Leases
 from service.cache.lookup import Lookup
 from service.cache.store import Store
@@ -27,6 +28,7 @@ class Services:
     """The parts of the service that HTTP reaches."""
 
     lookup: Lookup
+    faceted: FacetedLookup
     store: Store
     tools: Tools
     leases: Leases

@@ -47,6 +47,7 @@ class Query(NamedTuple):
     messages: list[Message] | None  # the conversation, where there is more than the text
     vector: Vector | None  # given by the caller
     agent_type: str
+    marks: tuple[str, ...] = ()  # more digests that its entry is found by, beside those of its attributes
 
 
 def text(value: str) -> str:

@@ -20,7 +20,7 @@ from service.cache.embeddings import Embeddings, Wanted
 from service.cache.guards import Asked
 from service.cache.leases import Leases, Wish, life_s
 from service.cache.policy import DEFAULT, cut_of, filled
-from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Search, Uses, Verifier, Work
+from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Uses, Verifier, Work
 from service.cache.question import Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.cache.sharing import Shared
@@ -331,11 +331,7 @@ class Lookup:
     async def _search(self, questions: Sequence[Question], run: Run, *, exhaustive: bool) -> None:
         begun = perf_counter()
         live_at = self._clock() if exhaustive else None
-        searches = [
-            Search(q.query.identities, q.vector, live_at, any_history=q.asked.standalone is not None)
-            for q in questions
-            if q.vector is not None
-        ]
+        searches = [q.search(q.vector, live_at) for q in questions if q.vector is not None]
         if not searches:
             return
         found = await self._responses.nearest(run.keys, searches, run.budget)
@@ -352,7 +348,7 @@ class Lookup:
         """Read the nearest candidates that nothing speaks against, one by one until one may be served."""
         begun = perf_counter()
         for question in questions:
-            if self._verifier is None or question.needs_no_reading:
+            if self._verifier is None or question.needs_no_reading():
                 question.settle(0, None, 0.0)
         for rank in range(VERIFIED):
             asked = [q for q in questions if q.served is None and len(q.held) > rank]

@@ -62,6 +62,8 @@ class Search(NamedTuple):
     vector: Vector
     live_at: int | None = None
     any_history: bool = False
+    marks: Sequence[Sequence[str]] = ()  # digests of each of which one must be among its attributes'
+    most: int = 1  # candidates that are wanted at least
 
 
 class Tags(NamedTuple):
@@ -150,6 +152,15 @@ class Responses(Protocol):
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
     ) -> list[list[Candidate]]:
         """Candidates of each search, nearest first.
+
+        Raises:
+            StoreUnavailableError: Redis did not answer in time.
+        """
+
+    async def marked(
+        self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
+    ) -> list[str]:
+        """Ids of entries with one digest of each of `marks`, newest first; they live at that ms.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time.

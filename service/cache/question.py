@@ -13,6 +13,7 @@ from service.cache.canonical import LONGEST_TEXT, Query, Vector
 from service.cache.embeddings import Wanted
 from service.cache.guards import GUARDS, NOT_THERE, Asked, rejection, verdicts
 from service.cache.lifetime import end_of
+from service.cache.ports import Search
 from service.cache.rewriting import is_wanted
 from service.cache.tickets import issued
 from service.model import (
@@ -124,10 +125,14 @@ class Question:
             candidate.entry_id, candidate.similarity, why, dict(said)
         )
 
-    @property
-    def needs_no_reading(self) -> bool:
+    def search(self, vector: Vector, live_at: int | None) -> Search:
+        """For its candidates; `live_at` as there."""
+        any_history = self.asked.standalone is not None
+        return Search(self.query.identities, vector, live_at, any_history=any_history)
+
+    def needs_no_reading(self, rank: int = 0) -> bool:
         """The policy wants no verifier, or the words are the same, or the vector, which the caller gave."""
-        nearest = self.held[0]
+        nearest = self.held[rank]
         equal = self.query.vector is not None and nearest.candidate.similarity >= EQUAL
         return not self.asked.policy.guarded("verifier") or equal or same_words(nearest.text, self.text or "")
 

@@ -299,7 +299,10 @@ def _entry(
         model=request.model and key.digest("model", request.model.encode()),
         prompt_version=request.prompt_version
         and key.digest("prompt_version", request.prompt_version.encode()),
-        attributes=[key.digest("attribute", _json(pair)) for pair in request.attributes.items()],
+        attributes=[
+            *(key.digest("attribute", _json(pair)) for pair in request.attributes.items()),
+            *one.query.marks,
+        ],
         sources=[key.digest("source", source.encode()) for source in record.sources],
         tags=[key.digest("tag", tag.encode()) for tag in record.tags],
     )

@@ -98,12 +98,18 @@ class Invalidator:
         return Predicate(at=self._clock())
 
     async def run(
-        self, keys: TenantKeys, predicates: Sequence[Predicate], *, dry_run: bool = False
+        self,
+        keys: TenantKeys,
+        predicates: Sequence[Predicate],
+        *,
+        dry_run: bool = False,
+        noted: Sequence[Predicate] = (),
     ) -> Outcome:
         """Delete everything that matched when it began; `dry_run`: only find it.
 
         It is noted in the log before, for stores on their way, and once more behind: an answer that was made
-        meanwhile may rest on a tool's result that was just going.
+        meanwhile may rest on a tool's result that was just going. `noted` is what the log gets instead of the
+        predicates: as much, or more.
 
         Raises:
             StoreUnavailableError: Redis failed, or time ran out; says how many were deleted.
@@ -112,13 +118,13 @@ class Invalidator:
         try:
             if not dry_run:
                 with suppress(StoreFullError):  # deleting makes room, and it is noted again
-                    await self._note(keys, predicates)
+                    await self._note(keys, noted or predicates)
             for one in predicates:
                 for keyspace in Keyspace:
                     if reaches(one, keyspace):
                         await self._sweep(keys, one, keyspace, outcome, begun + PATIENCE_S, dry_run=dry_run)
             if not dry_run:
-                await self._note(keys, predicates)
+                await self._note(keys, noted or predicates)
         except StoreUnavailableError as error:
             if dry_run:
                 raise

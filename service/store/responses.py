@@ -155,6 +155,30 @@ class RedisResponses:
         replies = await self._redis.run([_search_command(index, search) for search in searches], budget)
         return [_candidates(value_of(reply)) for reply in replies]
 
+    async def marked(
+        self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
+    ) -> list[str]:
+        """See `cache.ports.Responses`."""
+        try:
+            return await self._marked(keys, marks, most, live_at, budget)
+        except RedisRefusedError as error:
+            if not await self._moved(error, budget):
+                raise
+            return await self._marked(keys, marks, most, live_at, budget)
+
+    async def _marked(
+        self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
+    ) -> list[str]:
+        index = self._keys.index(self.partition(keys), self._current())
+        params: dict[str, str | bytes | int] = {"now": live_at}
+        clauses = [_any_of("tenant", [key.tenant for key in keys.keys], params), *_marks(marks, params)]
+        named = [part for pair in params.items() for part in pair]
+        command: Command = ("FT.SEARCH", index, f"{' '.join(clauses)} @expires_at:[($now inf]")
+        command += ("PARAMS", len(named), *named, "SORTBY", "stored_at", "DESC", "RETURN", 1, "stored_at")
+        command += ("LIMIT", 0, most, "TIMEOUT", SEARCH_TIMEOUT_MS, "DIALECT", 2)
+        (reply,) = await self._redis.values([command], budget)
+        return [entry_id_of(key) for key in reply[1::2]]
+
     async def put(
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
     ) -> list[SemcachedError | Refused | None]:
@@ -344,14 +368,15 @@ def _search_command(index: str, search: Search) -> Command:
         _any_of("tenant", [one.tenant for one in search.identities], params),
         _any_of("agent_type", [one.agent_type for one in search.identities], params),
         _any_of("scope", [one.scope for one in search.identities], params),
+        *_marks(search.marks, params),
     ]
-    form, page = "", PAGE
+    form, page = "", max(PAGE, 2 * search.most)
     if search.live_at is not None:
         if not search.any_history:
             clauses.append(_any_of("history", [one.history for one in search.identities], params))
         clauses.append("@expires_at:[$now inf]")
         params["now"] = search.live_at
-        form, page = " HYBRID_POLICY ADHOC_BF", EXHAUSTIVE_PAGE
+        form, page = " HYBRID_POLICY ADHOC_BF", max(page, EXHAUSTIVE_PAGE)
     query = f"({' '.join(clauses)})=>[KNN {page} @vector $vector{form} AS distance]"
     named = [part for pair in params.items() for part in pair]
     return (
@@ -360,8 +385,15 @@ def _search_command(index: str, search: Search) -> Command:
     )
 
 
-def _any_of(field: str, digests: Sequence[str], params: dict[str, str | bytes | int]) -> str:
-    names = [f"{field}{at}" for at in range(len(digests))]
+def _marks(marks: Sequence[Sequence[str]], params: dict[str, str | bytes | int]) -> list[str]:
+    """A clause for each."""
+    return [_any_of("attribute", one, params, f"mark{at}_") for at, one in enumerate(marks)]
+
+
+def _any_of(
+    field: str, digests: Sequence[str], params: dict[str, str | bytes | int], named: str | None = None
+) -> str:
+    names = [f"{named or field}{at}" for at in range(len(digests))]
     params.update(zip(names, digests, strict=True))
     return f"@{field}:{{{'|'.join('$' + name for name in names)}}}"
 
