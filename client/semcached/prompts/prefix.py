@@ -22,7 +22,7 @@ MARKS_AT_MOST = 4
 LOOK_BACK = 20
 """Positions that Anthropic looks at for an entry, the breakpoint's own the first."""
 LATEST = 80
-"""Ends of prefixes that OpenAI compares."""
+"""Breakpoints that OpenAI compares."""
 STEP = 128
 """Tokens; OpenAI before gpt-5.6."""
 
@@ -179,8 +179,8 @@ class Prefix:
         elif not self.marks:
             found = set()
         else:
-            explicit = {point.at for point in self.marks}
-            found = set(sorted(explicit | set(self._message_ends()))[-LATEST:])
+            explicit = [point.at for point in self.marks]
+            found = {*explicit[-LATEST:], *self._message_ends()}  # an implicit one was at a message's end
         return sorted((at for at in found if self.sizes[at] >= self.minimum), reverse=True)
 
     def last_markable(self, at: int, first: int = 0) -> int:
