@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from semcached.prompts import Registry, anthropic, explain, marked, openai, price, savings, unmarked
 from semcached.prompts.prefix import Api, Prefix
@@ -20,9 +20,15 @@ from tests.provider.rules import PromptCache, Rejected
 
 CHECKS: dict[Api, TypeAdapter[Any]] = {
     # In a list, for the configuration to reach the TypedDicts.
-    "messages": TypeAdapter(list[MessageCreateParamsNonStreaming], config=ConfigDict(extra="forbid")),
-    "chat": TypeAdapter(list[CompletionCreateParamsNonStreaming], config=ConfigDict(extra="forbid")),
-    "responses": TypeAdapter(list[ResponseCreateParamsNonStreaming], config=ConfigDict(extra="forbid")),
+    "messages": TypeAdapter(
+        list[MessageCreateParamsNonStreaming], config=ConfigDict(extra="forbid", strict=True)
+    ),
+    "chat": TypeAdapter(
+        list[CompletionCreateParamsNonStreaming], config=ConfigDict(extra="forbid", strict=True)
+    ),
+    "responses": TypeAdapter(
+        list[ResponseCreateParamsNonStreaming], config=ConfigDict(extra="forbid", strict=True)
+    ),
 }
 SLOW = settings(max_examples=25, deadline=None)
 
@@ -252,6 +258,13 @@ def test_odd_requests_never_fail(request: Json, api: Api) -> None:
 def test_marked_leaves_a_callers_own_marks(api: Api, extra: Json) -> None:
     request = {"model": "gpt-6-sol", "messages": [{"role": "user", "content": "word " * 9000}], **extra}
     assert marked(request, api) is request
+
+
+def test_the_types_refuse_a_mark_in_a_wrong_place() -> None:
+    mark = {"mode": "explicit"}
+    tool = {"type": "function", "function": {"name": "a"}, "prompt_cache_breakpoint": mark}
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        check_types("chat", {"model": "gpt-6-sol", "messages": [], "tools": [tool]})
 
 
 def test_rules_refuse_a_fifth_breakpoint() -> None:

@@ -166,6 +166,28 @@ def test_another_conversation_reads_the_static_part_of_new_models() -> None:
     assert read([openai(one) for one in asked]) > 1400
 
 
+def test_in_explicit_mode_the_latest_input_is_marked_too() -> None:
+    said = [
+        {"role": role, "content": text}
+        for role, text in (("system", STATIC), ("user", "hi"), ("assistant", "ho"))
+    ]
+    request = {"model": "gpt-6-sol", "prompt_cache_options": {"mode": "explicit"}, "messages": said}
+    sent = openai(request)
+    part = {"type": "text", "text": "hi", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    assert sent["messages"][1]["content"] == [part]
+    assert sent["messages"][2] == said[2]
+    assert openai(sent) == sent
+    PromptCache(lambda: 0.0).usage("chat", sent, 0)
+
+
+def test_no_lifetime_beside_a_retention() -> None:
+    said = [{"role": "developer", "content": STATIC}, {"role": "user", "content": "hi"}]
+    sent = openai(
+        {"model": "gpt-6-sol", "prompt_cache_retention": "24h", "input": said}, api="responses", ttl="12h"
+    )
+    assert sent["input"][0]["content"][0]["prompt_cache_breakpoint"] == {"mode": "explicit"}
+
+
 def test_the_key_is_of_model_and_static_part() -> None:
     def key(*, model: str = "gpt-4.1", system: str = STATIC, said: str = "hi", **options: Any) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": said}]

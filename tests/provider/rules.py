@@ -300,7 +300,8 @@ def _openai_message(message: Json, name: str, parts: set[str], text: str) -> Ite
         del rest["type"]
     content = message.get(name)
     if isinstance(content, str):
-        content = [{"type": "output_text" if role == "assistant" else text, "text": content}]
+        said = "output_text" if (role, text) == ("assistant", "input_text") else text
+        content = [{"type": said, "text": content}]
     blocks = [_openai_part(role, part, parts) for part in content or []]
     if rest or not blocks:
         blocks.append(Block("messages", role, _canonical(rest), None, ends_message=False))
