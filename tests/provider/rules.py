@@ -46,6 +46,7 @@ class Block(NamedTuple):
     """A piece of the prompt that a prefix can end with."""
 
     level: str  # tools, system or messages
+    role: str
     text: str  # canonical, without marks
     mark: Json | None
     ends_message: bool
@@ -131,7 +132,8 @@ class PromptCache:
             written.setdefault(len(blocks) - 1, default)
         sizes = list(accumulate(map(_tokens, blocks)))
         chain = _chain(_openai_seed(api, request, account), blocks)
-        places = sorted({*explicit, *(at for at, block in enumerate(blocks) if block.ends_message)})[-LATEST:]
+        ends = [at for at, block in enumerate(blocks) if block.ends_message]  # where an implicit one was
+        places = {*explicit[-LATEST:], *ends}
         asks = bool(explicit or implicit)
         hit = self._read([(at, chain[at]) for at in places if asks and sizes[at] >= OPENAI_MINIMUM])
         kept = {at: ttl for at, ttl in written.items() if sizes[at] >= OPENAI_MINIMUM}
@@ -144,7 +146,11 @@ class PromptCache:
 
     def _steps(self, api: Api, request: Json, blocks: list[Block], account: str) -> int:
         """Tokens read, before gpt-5.6: any equal beginning, in steps of 128."""
-        tokens = [block.text[at : at + 4] for block in blocks for at in range(0, len(block.text), 4)]
+        tokens = [
+            f"{block.role} {block.text[at : at + 4]}"
+            for block in blocks
+            for at in range(0, len(block.text), 4)
+        ]
         digest = hashlib.sha256(json.dumps(_openai_seed(api, request, account)).encode())
         prefixes = []
         for end in range(STEP, len(tokens) + 1, STEP):
@@ -182,7 +188,7 @@ def _chain(seed: list[str], blocks: list[Block], message_level: str = "") -> lis
         if block.level == "messages" != level:
             digest.update(message_level.encode())
         level = block.level
-        digest.update(f"\0{block.level}\0{block.text}".encode())
+        digest.update(f"\0{block.level}\0{block.role}\0{block.text}".encode())
         chain.append(digest.hexdigest())
     return chain
 
@@ -218,7 +224,7 @@ def _anthropic_block(level: str, role: str, block: Json) -> Block:
         raise _bad_anthropic("cache_control cannot be set for empty text blocks")
     if mark is not None and (mark.get("type") != "ephemeral" or mark.get("ttl", "5m") not in ("5m", "1h")):
         raise _bad_anthropic(f"cache_control: {mark} is not known")
-    return Block(level, role + _canonical(_bare(block)), mark or _nested(block), ends_message=False)
+    return Block(level, role, _canonical(_bare(block)), mark or _nested(block), ends_message=False)
 
 
 def _bare(block: Any) -> Any:
@@ -272,13 +278,14 @@ def _bad_anthropic(message: str) -> Rejected:
 
 def _openai_blocks(api: Api, request: Json) -> Iterator[Block]:
     for tool in [*(request.get("tools") or []), *(request.get("functions") or [])]:
-        yield Block("tools", _canonical(tool), None, ends_message=False)
+        yield Block("tools", "", _canonical(tool), None, ends_message=False)
     if api == "chat":
         for message in request.get("messages") or []:
             yield from _openai_message(message, "content", CHAT_PARTS, "text")
         return
     if request.get("instructions"):
-        yield Block("messages", "developer" + _canonical(request["instructions"]), None, ends_message=True)
+        text = {"type": "input_text", "text": request["instructions"]}
+        yield Block("messages", "developer", _canonical(text), None, ends_message=True)
     given = request.get("input")
     for item in [{"role": "user", "content": given}] if isinstance(given, str) else given or []:
         yield from _openai_message(
@@ -287,16 +294,17 @@ def _openai_blocks(api: Api, request: Json) -> Iterator[Block]:
 
 
 def _openai_message(message: Json, name: str, parts: set[str], text: str) -> Iterator[Block]:
-    role, rest = (
-        str(message.get("role")),
-        {k: v for k, v in message.items() if k not in ("role", name, "type")},
-    )
+    role = str(message.get("role") or "")
+    rest = {field: value for field, value in message.items() if field not in ("role", name)}
+    if rest.get("type") == "message":
+        del rest["type"]
     content = message.get(name)
     if isinstance(content, str):
-        content = [{"type": "output_text" if role == "assistant" else text, "text": content}]
+        said = "output_text" if (role, text) == ("assistant", "input_text") else text
+        content = [{"type": said, "text": content}]
     blocks = [_openai_part(role, part, parts) for part in content or []]
     if rest or not blocks:
-        blocks.append(Block("messages", role + _canonical(rest), None, ends_message=False))
+        blocks.append(Block("messages", role, _canonical(rest), None, ends_message=False))
     yield from blocks[:-1]
     yield blocks[-1]._replace(ends_message=True)
 
@@ -309,7 +317,7 @@ def _openai_part(role: str, part: Json, parts: set[str]) -> Block:
         if mark.get("mode") != "explicit" or mark.get("ttl", "30m") not in ("30m", "12h"):
             raise _bad_openai("prompt_cache_breakpoint", f"unknown value {mark}")
     bare = {name: value for name, value in part.items() if name != "prompt_cache_breakpoint"}
-    return Block("messages", role + _canonical(bare), mark, ends_message=False)
+    return Block("messages", role, _canonical(bare), mark, ends_message=False)
 
 
 def _check_openai(api: Api, request: Json) -> None:

@@ -142,8 +142,11 @@ def _marked(prefix: Prefix, volatility: Volatilities, ttl: Lifetime, *, continue
         request["prompt_cache_options"] = {**(options or {}), "mode": "explicit"}
     there = {at for at, block in enumerate(prefix.blocks) if block.mark is not None}
     free = MARKS_AT_MOST - (mode_of(request) == "implicit") - len(there)
-    wanted = [at for at in _ends(prefix, volatility) if at not in there]
-    mark = {"mode": "explicit"} | ({} if ttl == "30m" else {"ttl": ttl})
+    grows = continues and _VOLATILE not in ranks and mode_of(request) == "explicit"
+    wanted = [at for at in _ends(prefix, volatility, tail=grows) if at not in there]
+    # A lifetime beside `prompt_cache_retention` may be refused.
+    plain = ttl == "30m" or request.get("prompt_cache_retention") is not None
+    mark = {"mode": "explicit"} if plain else {"mode": "explicit", "ttl": ttl}
     for at in wanted[: max(0, free)]:
         block = prefix.blocks[at]
         request = put(request, block.path, partial(_with, block=block, api=prefix.api, mark=mark))
@@ -158,12 +161,15 @@ def _with(part: Any, *, block: Block, api: Api, mark: dict[str, str]) -> Any:
     return {**part, "prompt_cache_breakpoint": mark}
 
 
-def _ends(prefix: Prefix, volatility: Volatilities) -> Iterator[int]:
-    """Where the static part, the documents and the tenant's part end; none twice, none below the minimum."""
+def _ends(prefix: Prefix, volatility: Volatilities, *, tail: bool) -> Iterator[int]:
+    """Where the static part, the documents and the tenant's part end; none twice, none below the minimum.
+
+    `tail`: the conversation's latest input first, for its caller doesn't want the provider to mark it.
+    """
     seen = set()
-    for end in _places(prefix, volatility):
+    for end in [*([len(prefix.blocks) - 1] if tail else []), *_places(prefix, volatility)]:
         at = prefix.last_markable(end)
-        if at >= 0 and at not in seen and prefix.sizes[at] >= prefix.minimum:
+        if at >= 0 and at not in seen and at >= prefix.first:
             seen.add(at)
             yield at
 

@@ -102,7 +102,7 @@ class _Plan:
         seen = set()
         for place, first, ttl in self._places(continues=continues):
             at = self._prefix.last_markable(place, first)
-            if at >= 0 and at not in seen and self._prefix.sizes[at] >= self._prefix.minimum:
+            if at >= 0 and at not in seen and at >= self._prefix.first:
                 seen.add(at)
                 yield _Wish(at, ttl)
 

@@ -22,7 +22,7 @@ MARKS_AT_MOST = 4
 LOOK_BACK = 20
 """Positions that Anthropic looks at for an entry, the breakpoint's own the first."""
 LATEST = 80
-"""Ends of prefixes that OpenAI compares."""
+"""Breakpoints that OpenAI compares."""
 STEP = 128
 """Tokens; OpenAI before gpt-5.6."""
 
@@ -109,6 +109,16 @@ class Prefix:
         return self.api == "messages" or breakpoints_of(self.model)
 
     @cached_property
+    def first(self) -> int:
+        """The block with which a prefix has the minimum; their number, if none has. Counts no further."""
+        tokens = 0
+        for at, block in enumerate(self.blocks):
+            tokens += self._count(_countable(block.value))
+            if tokens >= self.minimum:
+                return at
+        return len(self.blocks)
+
+    @cached_property
     def sizes(self) -> list[int]:
         """Tokens up to and with each block."""
         return list(accumulate(self._count(_countable(block.value)) for block in self.blocks))
@@ -165,7 +175,7 @@ class Prefix:
         points = {point.at: point for point in explicit}
         if self.automatic is not None:
             points.setdefault(self.automatic.at, self.automatic)
-        return [points[at] for at in sorted(points) if self.sizes[at] >= self.minimum]
+        return [points[at] for at in sorted(points) if at >= self.first]
 
     @cached_property
     def places(self) -> list[int]:
@@ -179,9 +189,9 @@ class Prefix:
         elif not self.marks:
             found = set()
         else:
-            explicit = {point.at for point in self.marks}
-            found = set(sorted(explicit | set(self._message_ends()))[-LATEST:])
-        return sorted((at for at in found if self.sizes[at] >= self.minimum), reverse=True)
+            explicit = [point.at for point in self.marks]
+            found = {*explicit[-LATEST:], *self._message_ends()}  # an implicit one was at a message's end
+        return sorted((at for at in found if at >= self.first), reverse=True)
 
     def last_markable(self, at: int, first: int = 0) -> int:
         """The latest block at or before `at`, from `first` on, that a mark may stand on; -1: none."""

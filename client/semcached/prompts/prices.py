@@ -2,7 +2,7 @@
 
 import re
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -41,9 +41,7 @@ class PriceFile(Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def price_file() -> PriceFile:
     """The one that is shipped."""
-    return msgspec.json.decode(
-        files("semcached.prompts").joinpath("prices.json").read_bytes(), type=PriceFile
-    )
+    return msgspec.json.decode(Path(__file__).with_name("prices.json").read_bytes(), type=PriceFile)
 
 
 def find_price(model: str) -> Price | None:
