@@ -46,8 +46,16 @@ class Connection:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         first, *lines = head.split("\r\n")[:-2]
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = await self.reader.readexactly(int(headers["content-length"]))
-        return Answer(int(first.split()[1]), headers, body)
+        status = int(first.split()[1])
+        if "content-length" in headers:
+            return Answer(status, headers, await self.reader.readexactly(int(headers["content-length"])))
+        return Answer(status, headers, b"".join([chunk async for chunk in self._chunks()]))
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        """Of a body in chunks (RFC 9112, 7.1), without trailers."""
+        while size := int(await self.reader.readuntil(b"\r\n"), 16):
+            yield (await self.reader.readexactly(size + 2))[:-2]
+        await self.reader.readexactly(2)
 
     async def closed(self) -> bytes:
         """What comes until the server closes the connection."""
