@@ -70,11 +70,11 @@ async def run(service: Served, stub: int, calls: int) -> dict[str, dict[str, dic
     """Per api and form: per way its percentiles, and its ratio to `direct`."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     async with connected(service.port) as through, connected(stub) as direct:
-        for api in PATHS:
+        for api, path in PATHS.items():
             for streams in (False, True):
                 form = f"{api} {'streamed' if streams else 'whole'}"
                 connection_of = {way: direct if way == "direct" else through for way in WAYS}
-                await through.post(PATHS[api], body(api, "exact", streams=False))
+                await through.post(path, body(api, "exact", streams=False))
                 for _ in range(calls):
                     for way in WAYS:
                         taken = await timed(connection_of[way], api, way, streams=streams)
