@@ -1,0 +1,64 @@
+"""Whether the service is worth asking: after a failure, once a second at most.
+
+Without locks: a lock that another thread holds while the process forks is held for ever in the child. Two
+threads may see the same moment and both ask; that does no harm.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+log = logging.getLogger("semcached")
+
+RETRY_S = 1.0
+LONGEST_S = 30.0
+SHARE = 20
+"""Asking a dead service takes a twentieth of the time at most: 1 s of waiting, then 20 s without."""
+TRUSTED_S = 1.0
+
+
+class Breaker:
+    """Closed while the service answers. Times in seconds of `clock`."""
+
+    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._url = url
+        self._clock = clock
+        self._opened_until: float | None = None
+        self._worked_at: float | None = None
+
+    @property
+    def rests(self) -> bool:
+        """Whether there is no point in asking now."""
+        return self._opened_until is not None and self._clock() < self._opened_until
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the service has answered within the last second."""
+        return self._worked_at is not None and self._clock() - self._worked_at < TRUSTED_S
+
+    def allows(self) -> bool:
+        """Whether to ask now. Who is allowed while it is open asks for all."""
+        if self._opened_until is None:
+            return True
+        now = self._clock()
+        if now < self._opened_until:
+            return False
+        self._opened_until = now + RETRY_S
+        return True
+
+    def worked(self) -> None:
+        """It answered."""
+        self._worked_at = self._clock()
+        if self._opened_until is not None:
+            self._opened_until = None
+            log.warning("semcached at %s is back", self._url)
+
+    def failed(self, error: Exception, took_s: float) -> None:
+        """It did not, after so long."""
+        again, pause_s = self._opened_until is not None, RETRY_S
+        if again:
+            pause_s = min(LONGEST_S, max(RETRY_S, SHARE * took_s))
+        self._opened_until = self._clock() + pause_s
+        self._worked_at = None
+        if not again:
+            log.warning("semcached at %s is away, functions run uncached: %s", self._url, error)
