@@ -23,6 +23,7 @@ class Breaker:
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
         self._clock = clock
+        self._opened_at = 0.0
         self._opened_until: float | None = None
         self._worked_at: float | None = None
 
@@ -46,19 +47,23 @@ class Breaker:
         self._opened_until = now + RETRY_S
         return True
 
-    def worked(self) -> None:
-        """It answered."""
-        self._worked_at = self._clock()
-        if self._opened_until is not None:
+    def worked(self, took_s: float) -> None:
+        """It answered, after so long. What was asked before the failure says nothing of now."""
+        now = self._clock()
+        if self._opened_until is None:
+            self._worked_at = now
+        elif now - took_s >= self._opened_at:
+            self._worked_at = now
             self._opened_until = None
             log.warning("semcached at %s is back", self._url)
 
     def failed(self, error: Exception, took_s: float) -> None:
         """It did not, after so long."""
-        again, pause_s = self._opened_until is not None, RETRY_S
-        if again:
+        now, pause_s = self._clock(), RETRY_S
+        if self._opened_until is not None:
+            if now - took_s < self._opened_at:
+                return  # of many who asked at once, the first says it
             pause_s = min(LONGEST_S, max(RETRY_S, SHARE * took_s))
-        self._opened_until = self._clock() + pause_s
-        self._worked_at = None
-        if not again:
+        else:
             log.warning("semcached at %s is away, functions run uncached: %s", self._url, error)
+        self._opened_at, self._opened_until, self._worked_at = now, now + pause_s, None

@@ -86,7 +86,7 @@ def ask(client: "Client | None", about: str, call: Call[T] | None, timeout_s: fl
     except Exception as error:  # noqa: BLE001 - fail-open: whatever a broken network or service makes us raise
         _judge(client, about, call, error, time.monotonic() - begun)
         return None
-    client.breaker.worked()
+    client.breaker.worked(time.monotonic() - begun)
     return answer
 
 
@@ -104,7 +104,7 @@ async def ask_async(
     except Exception as error:  # noqa: BLE001 - see `ask`
         _judge(client, about, call, error, time.monotonic() - begun)
         return None
-    client.breaker.worked()
+    client.breaker.worked(time.monotonic() - begun)
     return answer
 
 
@@ -115,7 +115,7 @@ def _judge(
     answered = isinstance(error, ServiceError)
     away = isinstance(error, UnauthenticatedError) or (isinstance(error, ServerError) and call.reads)
     if answered and not away:
-        client.breaker.worked()
+        client.breaker.worked(took_s)
         say_once(about, f"runs uncached: {error}")
     else:
         client.breaker.failed(error, took_s)

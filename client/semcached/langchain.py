@@ -1,6 +1,7 @@
 """A cache for LangChain's models: `set_llm_cache(SemcachedCache())`. Needs `semcached[langchain]`."""
 
 import json
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,6 +30,10 @@ NEUTRAL = {"content", "type", "id", "response_metadata", "usage_metadata", "tool
 REMEMBERED = 1024
 KEPT = "langchain"
 NAME = "langchain"
+
+with warnings.catch_warnings():  # it says once per process that it is beta: here, before there are threads
+    warnings.simplefilter("ignore")
+    loads("[]", allowed_objects="core")
 
 
 class SemcachedCache(BaseCache):
