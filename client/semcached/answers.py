@@ -48,7 +48,7 @@ class AnswerRecipe:
             return None
         prompt = given.pop(self._parameters.names[0])
         if type(prompt) is not str:
-            say_once(self.name, "runs uncached: the prompt is no str")
+            say_once(self.name, "arguments", "runs uncached: the prompt is no str")
             return None
         params = self._parameters.as_json(given)
         return (
@@ -72,7 +72,7 @@ class AnswerRecipe:
     def store(self, asked: dict[str, Any], miss: Miss, result: Any, took_s: float) -> Call[Any] | None:
         """See `Recipe`."""
         if type(result) is not str:
-            say_once(self.name, f"a result isn't kept: it is no str but {type(result).__name__}")
+            say_once(self.name, "result", f"a result isn't kept: it is no str but {type(result).__name__}")
             return None
         sources = self._sources(result) if callable(self._sources) else self._sources
         usage = {"latency_ms": took_s * 1000}

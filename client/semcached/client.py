@@ -75,6 +75,7 @@ class _Base:
             "base_url": self._settings.url,
             "headers": _HEADERS | self._settings.headers,
             "limits": LIMITS,
+            "trust_env": not self._settings.is_local,  # HTTP_PROXY is for the way out
         }
 
     def _again(

@@ -24,18 +24,18 @@ _said: set[tuple[str, ...]] = set()
 _clients: dict[str, Any] = {}
 
 
-def say_once(about: str, what: str) -> None:
-    """A warning, the first time."""
-    if (about, what) not in _said:
-        _said.add((about, what))
+def say_once(about: str, kind: str, what: str) -> None:
+    """A warning, the first of its kind."""
+    if (about, kind) not in _said:
+        _said.add((about, kind))
         log.warning("%s: %s", about, what)
 
 
 def default_client() -> "Client | None":
     """The one of the environment, made at its first use; None: the environment can't be used."""
-    from semcached.client import Client  # noqa: PLC0415 - httpx takes 100 ms: not before it is needed
-
     if "sync" not in _clients:
+        from semcached.client import Client  # noqa: PLC0415 - httpx takes its time: not before it is needed
+
         made = _made(Client)
         if made is not None and _clients.setdefault("sync", made) is made:
             atexit.register(made.close)
@@ -44,9 +44,9 @@ def default_client() -> "Client | None":
 
 def default_async_client() -> "AsyncClient | None":
     """As `default_client`."""
-    from semcached.client import AsyncClient  # noqa: PLC0415 - see above
-
     if "async" not in _clients:
+        from semcached.client import AsyncClient  # noqa: PLC0415 - see above
+
         made = _made(AsyncClient)
         if made is not None:
             _clients.setdefault("async", made)
@@ -57,7 +57,7 @@ def _made(kind: Callable[[], T]) -> T | None:
     try:
         return kind()
     except SemcachedError as error:
-        say_once("semcached", f"functions run uncached: {error}")
+        say_once("semcached", "settings", f"functions run uncached: {error}")
         return None
 
 
@@ -66,10 +66,10 @@ def built(about: str, make: Callable[[], Call[T] | None]) -> Call[T] | None:
     try:
         call = make()
     except Exception as error:  # noqa: BLE001 - fail-open: the tool has run, its result must arrive
-        say_once(about, f"neither asked nor kept: {type(error).__name__}: {error}")
+        say_once(about, "build", f"neither asked nor kept: {type(error).__name__}: {error}")
         return None
     if call is not None and call.body is not None and len(call.body) > MAX_BODY:
-        say_once(about, f"more than {MAX_BODY} bytes aren't kept")
+        say_once(about, "size", f"more than {MAX_BODY} bytes aren't kept")
         return None
     return call
 
@@ -112,10 +112,9 @@ def _judge(
     client: "Client | AsyncClient", about: str, call: Call[Any], error: Exception, took_s: float
 ) -> None:
     """Whether the service is away, or only this call was wrong. A store may fail where lookups go on."""
-    answered = isinstance(error, ServiceError)
     away = isinstance(error, UnauthenticatedError) or (isinstance(error, ServerError) and call.reads)
-    if answered and not away:
+    if isinstance(error, ServiceError) and not away:
         client.breaker.worked(took_s)
-        say_once(about, f"runs uncached: {error}")
+        say_once(about, str(error.status), f"runs uncached: {error}")
     else:
         client.breaker.failed(error, took_s)

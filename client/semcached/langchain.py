@@ -209,7 +209,7 @@ def _read(kept: Any) -> Sequence[Generation] | None:
     try:
         found = loads(kept, allowed_objects="core")
     except Exception as error:  # noqa: BLE001 - fail-open: LangChain documents none of what it raises
-        say_once(NAME, f"an answer can't be read: {type(error).__name__}: {error}")
+        say_once(NAME, "read", f"an answer can't be read: {type(error).__name__}: {error}")
         return None
     return found if isinstance(found, list) and all(isinstance(one, Generation) for one in found) else None
 

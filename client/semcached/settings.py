@@ -24,6 +24,12 @@ class Settings(NamedTuple):
         return f"Settings({self.url!r})"
 
     @property
+    def is_local(self) -> bool:
+        """Whether no proxy of the environment's has a part in it."""
+        host = urlsplit(self.url).hostname or ""
+        return host in {"localhost", "::1"} or host.startswith("127.")
+
+    @property
     def headers(self) -> dict[str, str]:
         """Of every request."""
         return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}

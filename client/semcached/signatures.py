@@ -55,5 +55,7 @@ class Parameters:
         text = exact(given)
         if text is None:
             wrong = sorted(of for of, value in given.items() if exact(value) is None)
-            say_once(self._name, f"runs uncached: no plain JSON: {', '.join(wrong)} (see `ignore`)")
+            say_once(
+                self._name, "arguments", f"runs uncached: no plain JSON: {', '.join(wrong)} (see `ignore`)"
+            )
         return text

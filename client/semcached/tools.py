@@ -67,7 +67,11 @@ class ToolRecipe:
     def serves(self, answer: Any) -> bool:
         """See `Recipe`."""
         if isinstance(answer, ToolMiss) and answer.reason == "policy":
-            say_once(self.name, f"the service keeps no results of it, by {answer.rule}: see docs/tools.md")
+            say_once(
+                self.name,
+                "policy",
+                f"the service keeps no results of it, by {answer.rule}: see docs/tools.md",
+            )
         return isinstance(answer, ToolHit)
 
     def value(self, hit: ToolHit) -> Any:
@@ -79,7 +83,9 @@ class ToolRecipe:
         text = exact(result)
         if text is None:
             kind = type(result).__name__
-            say_once(self.name, f"a result isn't kept: JSON wouldn't give it back as it is ({kind})")
+            say_once(
+                self.name, "result", f"a result isn't kept: JSON wouldn't give it back as it is ({kind})"
+            )
             return None
         sources = self._sources(result) if callable(self._sources) else self._sources
         return self._kept(asked, miss, {"result": text, "sources": list(sources), **self._ttl})

@@ -24,6 +24,7 @@ from semcached import (
     Client,
     DeadlineError,
     ServerError,
+    UnreachableError,
     UnreadableError,
     cached_answer,
     cached_tool,
@@ -333,6 +334,25 @@ def test_a_wrong_environment_is_said_once(
 
     assert [tool(1), tool(2)] == [1, 2]
     assert caplog.text.count("SEMCACHED_URL") == 1
+
+
+def test_a_service_without_redis_is_asked_and_gets_no_store() -> None:
+    degraded = response(200, b'{"outcome":"miss","lookup_id":"1","reason":"degraded","lease":false}')
+    with stub(LIVE, degraded) as server, Client(server.url) as client:
+        tool, _ = tools(client, AsyncClient(server.url))
+        assert [tool(1), tool(2)] == [1, 2]
+        assert [one.split()[1] for one in server.requests] == [b"/livez", *[b"/v1/tools/lookup"] * 2]
+        assert not client.breaker.rests
+
+
+def test_a_proxy_of_the_environments_has_no_part_in_what_is_local(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    with Client(url) as client:
+        assert client.health().ready
+    with Client("http://semcached.invalid") as client, pytest.raises(UnreachableError):
+        client.health()
 
 
 def test_the_default_client_is_one(monkeypatch: pytest.MonkeyPatch, url: str) -> None:

@@ -123,6 +123,7 @@ def test_policies_rules_and_events(client: Client, agent: str) -> None:
     policy = client.put_policy(agent, Policy(threshold=0.97, ttl_s=None, tiers=["exact"]))
     assert client.policy(agent) == policy
     assert (policy.threshold, policy.ttl_s, list(policy.tiers)) == (0.97, None, ["exact"])
+    assert client.rules() == []
     rule = client.put_rule(agent, event=agent, where={"source": "p:{id}"})
     assert rule in client.rules()
     client.store(agent_type=agent, prompt="q", response="r", sources=["p:7"])
