@@ -100,6 +100,11 @@ _stats = _json(model.Stats)
 _health = _json(model.Health)
 
 
+def _part(name: str) -> str:
+    """A name as one part of a path: `..` would be taken for the part above."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
 def _nothing(_: bytes) -> None:
     return None
 
@@ -177,12 +182,12 @@ def put_tool_policy(policy: model.ToolPolicy) -> Call[model.ToolPolicy]:
 
 def entry(entry_id: str) -> Call[model.Entry]:
     """One entry."""
-    return Call("GET", f"/v1/cache/entries/{quote(entry_id, safe='')}", _entry, repeatable=True)
+    return Call("GET", f"/v1/cache/entries/{_part(entry_id)}", _entry, repeatable=True)
 
 
 def delete_entry(entry_id: str) -> Call[None]:
     """Delete it."""
-    return Call("DELETE", f"/v1/cache/entries/{quote(entry_id, safe='')}", _nothing)
+    return Call("DELETE", f"/v1/cache/entries/{_part(entry_id)}", _nothing)
 
 
 def entries(**query: str | int | None) -> Call[model.Entries]:
@@ -237,12 +242,12 @@ def rules() -> Call[list[model.Rule]]:
 def put_rule(name: str, event: str, where: fields.Where) -> Call[model.Rule]:
     """Set one."""
     body = _encode({"event": event, "where": where})
-    return Call("PUT", f"/v1/invalidation-rules/{quote(name, safe='')}", _rule, body, repeatable=True)
+    return Call("PUT", f"/v1/invalidation-rules/{_part(name)}", _rule, body, repeatable=True)
 
 
 def delete_rule(name: str) -> Call[None]:
     """Delete one."""
-    return Call("DELETE", f"/v1/invalidation-rules/{quote(name, safe='')}", _nothing)
+    return Call("DELETE", f"/v1/invalidation-rules/{_part(name)}", _nothing)
 
 
 def event(kind: str, data: Mapping[str, Any]) -> Call[model.Fired]:

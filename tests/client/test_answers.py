@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
-from semcached import AsyncClient, Client, Hit, Policy, cached_answer, set_testing
+from semcached import Admission, AsyncClient, Client, Hit, Policy, cached_answer, set_testing
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +90,20 @@ async def test_async_single_flight_errors_and_lease(url: str, agent: str) -> Non
             found = await asyncio.gather(*(answer("q") for _ in range(30)), return_exceptions=True)
     assert sorted(map(str, found)) == ["fine"] * 29 + ["the LLM is away"]
     assert len(runs) == 2
+
+
+def test_a_lease_that_is_given_back_stores_nothing_whatever_the_policy(client: Client, agent: str) -> None:
+    client.put_policy(agent, Policy(admission=Admission(refusals=False)))
+
+    @cached_answer(agent_type=agent, model="m", client=client)
+    def answer(prompt: str) -> str:
+        raise ConnectionError(prompt)
+
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            answer("q")
+    assert client.entries(agent_type=agent).items == []
+    assert client.stats(agent).stores.refused == {"finish_reason": 2}
 
 
 def test_what_is_no_text_isnt_kept(client: Client, agent: str, caplog: pytest.LogCaptureFixture) -> None:

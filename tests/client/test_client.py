@@ -136,6 +136,14 @@ def test_policies_rules_and_events(client: Client, agent: str) -> None:
     assert client.invalidate({"agent_type": agent}, keyspaces=["responses"]).matched == 0
 
 
+@pytest.mark.parametrize("name", ["..", ".", "a?b", "a%2Fb", "ä b", "#"])
+def test_names_reach_the_service_as_they_are(client: Client, agent: str, name: str) -> None:
+    assert client.put_rule(name, event=agent, where={"source": "x"}).name == name
+    client.delete_rule(name)
+    with pytest.raises(NotFoundError):
+        client.delete_entry(name)
+
+
 def test_embeddings(client: Client, agent: str) -> None:
     vectors = client.embed(["a text", "another"])
     assert [one.index for one in vectors.data] == [0, 1]
