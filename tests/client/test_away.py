@@ -167,6 +167,19 @@ async def test_one_that_hangs_is_asked_once_and_not_for_all_of_the_wait() -> Non
     assert len(server.requests) <= 6
 
 
+def test_one_that_hangs_right_after_an_answer_costs_the_wait_once() -> None:
+    hit = response(200, b'{"outcome":"hit","result":1,"age_s":1}')
+    with stub(LIVE, hit, None) as server, Client(server.url) as client:
+
+        @cached_tool(client=client, wait=0.3, timeout_s=0.3)
+        def tool(x: int) -> int:
+            return x
+
+        assert [tool(1), *map(tool, range(2, 20))] == [1, *range(2, 20)]
+    assert [one.split()[1] for one in server.requests][:3] == [b"/livez", *[b"/v1/tools/lookup"] * 2]
+    assert len(server.requests) <= 5
+
+
 def test_a_breaker_that_opens_and_closes(caplog: pytest.LogCaptureFixture) -> None:
     now = [100.0]
     breaker = Breaker("http://x", clock=lambda: now[0])

@@ -1,5 +1,6 @@
 """Several processes: one runs for all; a forked child leaves its parent's connections alone."""
 
+import asyncio
 import multiprocessing
 import os
 import subprocess
@@ -8,7 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from semcached import Client, Hit, cached_tool
+from semcached import AsyncClient, Client, Hit, cached_tool
 
 CALLERS = 100
 WORKER = """
@@ -99,3 +100,35 @@ def test_a_forked_child_has_its_own_connections(client: Client, agent: str) -> N
     for n in range(4):
         assert tool(100 + n)[1] in {one.pid for one in children}
     assert not isinstance(client.lookup(agent_type=agent, prompt="q"), Hit)
+
+
+def test_a_child_forked_out_of_a_running_loop(url: str, agent: str) -> None:
+    client = AsyncClient(url)
+
+    @cached_tool(client=client, agent_type=agent, name=agent)
+    async def tool(x: int) -> list[int]:
+        return [x, os.getpid()]
+
+    forking = multiprocessing.get_context("fork")
+    results = forking.SimpleQueue()
+
+    def child(n: int) -> None:
+        async def several() -> list[list[int]]:
+            return [await tool(1), await tool(100 + n)]
+
+        results.put(asyncio.run(several()))
+
+    async def parent() -> None:
+        first = await tool(1)
+        children = [forking.Process(target=child, args=[n]) for n in range(3)]
+        for one in children:
+            one.start()
+        asked = await asyncio.gather(*(tool(1) for _ in range(20)))
+        told = [await asyncio.to_thread(results.get) for _ in children]
+        assert asked == [first] * 20
+        assert sorted(told) == sorted([first, [100 + n, one.pid]] for n, one in enumerate(children))
+        for n, one in enumerate(children):
+            assert await tool(100 + n) == [100 + n, one.pid]
+            await asyncio.to_thread(one.join, 30)
+
+    asyncio.run(parent())
