@@ -26,23 +26,26 @@ class Breaker:
         self._opened_at = 0.0
         self._opened_until: float | None = None
         self._worked_at: float | None = None
+        self._next_word = {"away"}
 
     @property
     def rests(self) -> bool:
         """Whether there is no point in asking now."""
-        return self._opened_until is not None and self._clock() < self._opened_until
+        until = self._opened_until  # read once: another thread may close it meanwhile
+        return until is not None and self._clock() < until
 
     @property
     def trusted(self) -> bool:
         """Whether the service has answered within the last second."""
-        return self._worked_at is not None and self._clock() - self._worked_at < TRUSTED_S
+        worked_at = self._worked_at
+        return worked_at is not None and self._clock() - worked_at < TRUSTED_S
 
     def allows(self) -> bool:
         """Whether to ask now. Who is allowed while it is open asks for all."""
-        if self._opened_until is None:
+        until, now = self._opened_until, self._clock()
+        if until is None:
             return True
-        now = self._clock()
-        if now < self._opened_until:
+        if now < until:
             return False
         self._opened_until = now + RETRY_S
         return True
@@ -50,12 +53,12 @@ class Breaker:
     def worked(self, took_s: float) -> None:
         """It answered, after so long. What was asked before the failure says nothing of now."""
         now = self._clock()
-        if self._opened_until is None:
-            self._worked_at = now
-        elif now - took_s >= self._opened_at:
-            self._worked_at = now
+        if self._opened_until is not None:
+            if now - took_s < self._opened_at:
+                return
             self._opened_until = None
-            log.warning("semcached at %s is back", self._url)
+            self._say("back", "away", "semcached at %s is back", self._url)
+        self._worked_at = now
 
     def failed(self, error: Exception, took_s: float) -> None:
         """It did not, after so long."""
@@ -64,6 +67,15 @@ class Breaker:
             if now - took_s < self._opened_at:
                 return  # of many who asked at once, the first says it
             pause_s = min(LONGEST_S, max(RETRY_S, SHARE * took_s))
-        else:
-            log.warning("semcached at %s is away, functions run uncached: %s", self._url, error)
         self._opened_at, self._opened_until, self._worked_at = now, now + pause_s, None
+        told = "semcached at %s is away, functions run uncached: %s"
+        self._say("away", "back", told, self._url, error)
+
+    def _say(self, what: str, then: str, message: str, *values: object) -> None:
+        """By the one thread that takes the word; `then` is the next."""
+        try:
+            self._next_word.remove(what)
+        except KeyError:
+            return
+        self._next_word.add(then)
+        log.warning(message, *values)

@@ -29,7 +29,7 @@ def url(service: Served) -> str:
 
 @pytest.fixture
 def client(url: str) -> Iterator[Client]:
-    with Client(url, timeout_s=30) as client:
+    with Client(url, timeout_s=30, connect_timeout_s=30) as client:
         yield client
 
 

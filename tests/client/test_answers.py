@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 def made(client: Client, agent: str, **options: Any) -> tuple[Any, list[Any]]:
     runs: list[Any] = []
 
-    @cached_answer(agent_type=agent, model="m", client=client, **options)
+    @cached_answer(agent_type=agent, model="m", client=client, timeout_s=30, **options)
     def answer(prompt: str, *, tone: str = "plain", trace: object = None) -> str:
         runs.append((prompt, tone, trace))
         return f"{prompt} in a {tone} tone, {len(runs)}"
@@ -56,15 +56,15 @@ def test_similar_prompts_share_as_the_policy_says(client: Client, agent: str) ->
 
 
 def test_two_functions_share_only_where_they_say_so(client: Client, agent: str) -> None:
-    @cached_answer(agent_type=agent, model="m", client=client)
+    @cached_answer(agent_type=agent, model="m", client=client, timeout_s=30)
     def one(prompt: str) -> str:
         return f"one {prompt}"
 
-    @cached_answer(agent_type=agent, model="m", client=client)
+    @cached_answer(agent_type=agent, model="m", client=client, timeout_s=30)
     def two(prompt: str) -> str:
         return f"two {prompt}"
 
-    @cached_answer(agent_type=agent, model="m", client=client, prompt_version=None)
+    @cached_answer(agent_type=agent, model="m", client=client, timeout_s=30, prompt_version=None)
     def open_to_all(prompt: str) -> str:
         return f"open {prompt}"
 
@@ -76,9 +76,9 @@ def test_two_functions_share_only_where_they_say_so(client: Client, agent: str) 
 
 async def test_async_single_flight_errors_and_lease(url: str, agent: str) -> None:
     runs: list[str] = []
-    async with AsyncClient(url) as client:
+    async with AsyncClient(url, connect_timeout_s=30) as client:
 
-        @cached_answer(agent_type=agent, model="m", client=client, wait=60)
+        @cached_answer(agent_type=agent, model="m", client=client, timeout_s=30, wait=60)
         async def answer(prompt: str) -> str:
             runs.append(prompt)
             await asyncio.sleep(0.3)
@@ -95,7 +95,7 @@ async def test_async_single_flight_errors_and_lease(url: str, agent: str) -> Non
 def test_a_lease_that_is_given_back_stores_nothing_whatever_the_policy(client: Client, agent: str) -> None:
     client.put_policy(agent, Policy(admission=Admission(refusals=False)))
 
-    @cached_answer(agent_type=agent, model="m", client=client)
+    @cached_answer(agent_type=agent, model="m", client=client, timeout_s=30)
     def answer(prompt: str) -> str:
         raise ConnectionError(prompt)
 
@@ -107,7 +107,7 @@ def test_a_lease_that_is_given_back_stores_nothing_whatever_the_policy(client: C
 
 
 def test_what_is_no_text_isnt_kept(client: Client, agent: str, caplog: pytest.LogCaptureFixture) -> None:
-    @cached_answer(agent_type=agent, model="m", client=client, prompt_version=None)
+    @cached_answer(agent_type=agent, model="m", client=client, timeout_s=30, prompt_version=None)
     def answer(prompt: Any, option: Any = None) -> Any:
         runs.append(option)
         return {"text": prompt}
@@ -127,7 +127,7 @@ def test_methods_tests_and_signatures(client: Client, agent: str) -> None:
     class Writer:
         runs = 0
 
-        @cached_answer(agent_type=agent, model="m", client=client)
+        @cached_answer(agent_type=agent, model="m", client=client, timeout_s=30)
         def write(self, prompt: str) -> str:
             """Writes."""
             Writer.runs += 1

@@ -149,7 +149,7 @@ async def test_a_service_that_fails_is_left_alone(name: str, caplog: pytest.LogC
 
 async def test_nobody_listens(caplog: pytest.LogCaptureFixture) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    with Client(url) as client:
+    with Client(url, connect_timeout_s=30) as client:
         async with AsyncClient(url) as async_client:
             tool, later = tools(client, async_client)
             assert [tool(n) for n in range(50)] == list(range(50))
@@ -224,7 +224,7 @@ def test_killed_in_the_middle_and_back_again(tmp_path: Path, caplog: pytest.LogC
     runs: list[int] = []
     caplog.set_level(logging.INFO, "semcached")
     url = f"http://127.0.0.1:{port}"
-    with Client(url) as client:
+    with Client(url, connect_timeout_s=30) as client:
 
         @cached_tool(client=client, name="get")
         def tool(x: int) -> int:
@@ -362,7 +362,7 @@ def test_a_proxy_of_the_environments_has_no_part_in_what_is_local(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    with Client(url) as client:
+    with Client(url, connect_timeout_s=30) as client:
         assert client.health().ready
     with Client("http://semcached.invalid") as client, pytest.raises(UnreachableError):
         client.health()
@@ -389,10 +389,10 @@ def test_the_default_client_is_one(monkeypatch: pytest.MonkeyPatch, url: str) ->
 
 
 def test_several_loops_one_after_the_other_and_at_once(url: str, agent: str) -> None:
-    client = AsyncClient(url)
+    client = AsyncClient(url, connect_timeout_s=30)
     runs: list[int] = []
 
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     async def tool(x: int) -> int:
         runs.append(x)
         await asyncio.sleep(0.1)
@@ -413,7 +413,7 @@ def test_several_loops_one_after_the_other_and_at_once(url: str, agent: str) -> 
 def test_raw_requests_see_what_the_decorator_kept(url: str, agent: str, client: Client) -> None:
     """The wire, without our client: what other programs see."""
 
-    @cached_tool(client=client, agent_type=agent, name=agent, version="7")
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30, version="7")
     def tool(x: int, y: str = "b") -> list[Any]:
         return [x, y]
 

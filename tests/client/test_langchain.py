@@ -41,7 +41,7 @@ def model(cache: SemcachedCache, *messages: AIMessage, **options: Any) -> Model:
 
 @pytest.fixture
 def cache(client: Client, agent: str) -> SemcachedCache:
-    return SemcachedCache(agent_type=agent, client=client)
+    return SemcachedCache(agent_type=agent, client=client, timeout_s=30)
 
 
 def test_a_second_question_is_served(cache: SemcachedCache) -> None:
@@ -68,8 +68,8 @@ def test_similar_by_the_text_alone(cache: SemcachedCache, client: Client, agent:
 
 
 async def test_async(url: str, agent: str) -> None:
-    async with AsyncClient(url) as client:
-        cache = SemcachedCache(agent_type=agent, async_client=client)
+    async with AsyncClient(url, connect_timeout_s=30) as client:
+        cache = SemcachedCache(agent_type=agent, async_client=client, timeout_s=30)
         llm = model(cache)
         first = await llm.ainvoke("q")
         assert (await llm.ainvoke("q")).content == first.content

@@ -20,7 +20,7 @@ from semcached import Client, cached_tool
 
 url, agent, runs = sys.argv[1:]
 
-@cached_tool(client=Client(url), agent_type=agent, name=agent, wait=30, timeout_s=30)
+@cached_tool(client=Client(url, connect_timeout_s=30), agent_type=agent, name=agent, wait=30, timeout_s=30)
 def tool(x: int) -> dict[str, int]:
     with Path(runs).open("a") as file:
         file.write("x")
@@ -61,7 +61,7 @@ def test_200_callers_in_two_processes_run_the_tool_once(url: str, agent: str, tm
 
 
 def test_a_forked_child_has_its_own_connections(client: Client, agent: str) -> None:
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     def tool(x: int) -> list[int]:
         return [x, os.getpid()]
 
@@ -103,9 +103,9 @@ def test_a_forked_child_has_its_own_connections(client: Client, agent: str) -> N
 
 
 def test_a_child_forked_out_of_a_running_loop(url: str, agent: str) -> None:
-    client = AsyncClient(url)
+    client = AsyncClient(url, connect_timeout_s=30)
 
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     async def tool(x: int) -> list[int]:
         return [x, os.getpid()]
 

@@ -23,7 +23,7 @@ class Counting:
     def __init__(self, client: Client, agent: str, **options: Any) -> None:
         self.runs: list[Any] = []
 
-        @cached_tool(client=client, agent_type=agent, name=agent, **options)
+        @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30, **options)
         def tool(x: Any, y: Any = 2, *rest: Any, flag: bool = False, **named: Any) -> Any:
             self.runs.append((x, y, rest, flag, named))
             return {"x": str(x), "n": len(self.runs)}
@@ -63,7 +63,7 @@ def test_versions_and_names_keep_tools_apart(client: Client, agent: str) -> None
 
     assert [made(1)(), made(2)()] == [1, 1]  # one function, by module and name
     assert made(3, version="2")() == 3
-    assert [made(4, name=agent)(), made(5, name=agent)()] == [4, 4]
+    assert [made(4, name=agent, timeout_s=30)(), made(5, name=agent, timeout_s=30)()] == [4, 4]
 
 
 def test_ignored_parameters(client: Client, agent: str) -> None:
@@ -78,22 +78,22 @@ class Shop:
         self.name = name
         self.runs = 0
 
-    @cached_tool
+    @cached_tool(timeout_s=30)
     def price(self, item: str) -> str:
         self.runs += 1
         return f"{item} of {self.name}"
 
     @classmethod
-    @cached_tool
+    @cached_tool(timeout_s=30)
     def kind(cls, n: int) -> list[Any]:
         return [cls.__name__, n]
 
     @staticmethod
-    @cached_tool
+    @cached_tool(timeout_s=30)
     def tax(amount: int) -> int:
         return amount * 2
 
-    @cached_tool
+    @cached_tool(timeout_s=30)
     async def stock(self, item: str) -> list[str]:
         self.runs += 1
         return [item, self.name]
@@ -110,9 +110,9 @@ async def test_methods_without_their_self(monkeypatch: pytest.MonkeyPatch, url: 
 
 async def test_async(url: str, agent: str) -> None:
     runs: list[int] = []
-    async with AsyncClient(url) as client:
+    async with AsyncClient(url, connect_timeout_s=30) as client:
 
-        @cached_tool(client=client, agent_type=agent, name=agent)
+        @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
         async def tool(x: int) -> dict[str, int]:
             runs.append(x)
             await asyncio.sleep(0.3)
@@ -126,7 +126,7 @@ async def test_async(url: str, agent: str) -> None:
 def test_threads(client: Client, agent: str) -> None:
     runs: list[int] = []
 
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     def tool(x: int) -> list[int]:
         runs.append(x)
         threading.Event().wait(0.5)
@@ -141,7 +141,7 @@ def test_threads(client: Client, agent: str) -> None:
     "value", [{"a": [1, 1.5, "é", None, True, 10**30, {}]}, "", 0, None, [], -0.0, 1e300]
 )
 def test_json_comes_back_as_it_was(client: Client, agent: str, value: Any) -> None:
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     def tool() -> Any:
         runs.append(1)
         return value
@@ -167,7 +167,7 @@ CYCLE.append(CYCLE)
 def test_what_json_would_change_isnt_kept(
     client: Client, agent: str, value: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     def tool(x: Any = None) -> Any:
         runs.append(x)
         return value
@@ -187,7 +187,7 @@ def test_what_json_would_change_isnt_kept(
 
 
 def test_a_tool_that_changes_its_argument_stores_under_what_it_was_given(client: Client, agent: str) -> None:
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     def tool(x: list[int]) -> int:
         x.append(9)
         return len(x)
@@ -200,7 +200,7 @@ def test_a_tool_that_changes_its_argument_stores_under_what_it_was_given(client:
 def test_errors_propagate_and_are_never_kept(client: Client, agent: str) -> None:
     runs: list[int] = []
 
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     def tool(x: int) -> Any:
         runs.append(x)
         if len(runs) < 3:
@@ -217,9 +217,9 @@ def test_errors_propagate_and_are_never_kept(client: Client, agent: str) -> None
 
 async def test_who_fails_passes_the_lease_on_at_once(url: str, agent: str) -> None:
     began, runs = asyncio.Event(), []
-    async with AsyncClient(url) as client:
+    async with AsyncClient(url, connect_timeout_s=30) as client:
 
-        @cached_tool(client=client, agent_type=agent, name=agent, wait=60)
+        @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30, wait=60)
         async def tool(x: int) -> str:
             runs.append(x)
             if len(runs) == 1:
@@ -239,9 +239,9 @@ async def test_who_fails_passes_the_lease_on_at_once(url: str, agent: str) -> No
 
 async def test_who_is_cancelled_passes_the_lease_on_too(url: str, agent: str) -> None:
     began, runs = asyncio.Event(), []
-    async with AsyncClient(url) as client:
+    async with AsyncClient(url, connect_timeout_s=30) as client:
 
-        @cached_tool(client=client, agent_type=agent, name=agent, wait=60)
+        @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30, wait=60)
         async def tool(x: int) -> str:
             runs.append(x)
             if len(runs) == 1:
@@ -261,7 +261,7 @@ async def test_who_is_cancelled_passes_the_lease_on_too(url: str, agent: str) ->
 
 
 def test_a_result_that_cant_be_kept_doesnt_hold_up_who_waits(client: Client, agent: str) -> None:
-    @cached_tool(client=client, agent_type=agent, name=agent, wait=60)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30, wait=60)
     def tool() -> tuple[int, ...]:
         threading.Event().wait(0.3)
         return (1,)
@@ -277,7 +277,12 @@ def test_lives_and_sources(client: Client, agent: str) -> None:
     runs: list[int] = []
 
     @cached_tool(
-        client=client, agent_type=agent, name=agent, ttl=None, sources=lambda result: [result["doc"]]
+        client=client,
+        agent_type=agent,
+        name=agent,
+        timeout_s=30,
+        ttl=None,
+        sources=lambda result: [result["doc"]],
     )
     def tool(doc: str) -> dict[str, str]:
         runs.append(1)
@@ -327,7 +332,7 @@ def test_a_tool_that_writes_runs_each_time_and_says_so_once(
 def test_what_is_larger_than_the_service_takes(
     client: Client, agent: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    @cached_tool(client=client, agent_type=agent, name=agent)
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
     def tool(size: int) -> str:
         return "x" * size
 
