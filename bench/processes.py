@@ -41,7 +41,7 @@ class Served:
     """A running `semcached serve`."""
 
     def __init__(self, data_dir: Path, **settings: str) -> None:
-        self.port = free_port()
+        self.port = int(settings.pop("port", "0")) or free_port()
         self.data_dir = data_dir
         self.process = subprocess.Popen(
             [str(SEMCACHED), "serve"],

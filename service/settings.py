@@ -15,6 +15,8 @@ SHORTEST_SECRET = 16
 MAX_TTL_S = 3_153_600_000  # a hundred years
 MIN_RATE, MAX_RATE = 0.001, 100_000
 """Requests per second; a limit of 0 is none."""
+_CLIENTS = frozenset({"SEMCACHED_URL", "SEMCACHED_API_KEY"})
+"""What the client reads: an agent and the service may have one environment."""
 # What Kubernetes puts into every pod beside a Service named `semcached`.
 _KUBERNETES = re.compile(r"SEMCACHED_(SERVICE_(HOST|PORT)|PORT_\d+_)|SEMCACHED_PORT=tcp://")
 
@@ -225,7 +227,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     known = {PREFIX + f.name.upper(): f for f in fields(Settings)}
     values: dict[str, Any] = {}
     for name, text in environ.items():
-        if not name.startswith(PREFIX) or not text or _KUBERNETES.match(f"{name}={text}"):
+        if not name.startswith(PREFIX) or not text or name in _CLIENTS or _KUBERNETES.match(f"{name}={text}"):
             continue
         if name not in known:
             raise SettingsError(f"{name}: no such setting; `semcached serve --help` lists them")

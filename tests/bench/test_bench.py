@@ -134,3 +134,13 @@ def test_stampede(tmp_path: Path) -> None:
             "those after": {"hit": 5, "led": 1},
             "a store behind an invalidation": "invalidated",
         }
+
+
+def test_client(tmp_path: Path) -> None:
+    output = tmp_path / "client.json"
+    run("client", "--calls", "20", "--imports", "1", "--output", str(output))
+    found = json.loads(output.read_text())
+    assert found["import_ms"].keys() == {"semcached", "cached_tool", "Client", "httpx", "httpx and msgspec"}
+    assert found["sync"].keys() == {"hit over a request", "miss over its two requests"}
+    assert found["refused_us"]["median"] <= found["refused_us"]["longest"]
+    assert found["hung_us"]["longest"] >= 900_000  # one waits for the deadline

@@ -92,3 +92,8 @@ def test_what_kubernetes_injects_is_passed_over() -> None:
 
 def test_each_is_described() -> None:
     assert all(text for _, _, text in described())
+
+
+def test_an_agent_and_the_service_may_have_one_environment() -> None:
+    ours = {"SEMCACHED_URL": "http://127.0.0.1:8080", "SEMCACHED_API_KEY": "sk-sc-1", "SEMCACHED_PORT": "99"}
+    assert from_environment(ours) == Settings(port=99)

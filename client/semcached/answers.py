@@ -1,0 +1,152 @@
+"""`cached_answer`: a function from prompt to text, with the cache before it."""
+
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, TypeVar
+
+from msgspec import UNSET, UnsetType
+
+from semcached import calls
+from semcached.calls import Call
+from semcached.guarded import say_once
+from semcached.model import Hit, Miss
+from semcached.signatures import Parameters
+from semcached.tools import TIMEOUT_S, WAIT_S, Sources
+from semcached.wrapping import checked, wrapped
+
+A = TypeVar("A", bound=Callable[..., str] | Callable[..., Coroutine[Any, Any, str]])
+
+CUT_SHORT = {"finish_reason": "error"}
+"""Never stored, by whatever policy: the service lets the next one who waits lead."""
+
+
+class AnswerRecipe:
+    """See `wrapping.Recipe`."""
+
+    def __init__(
+        self,
+        name: str,
+        parameters: Parameters,
+        scope: Mapping[str, Any],
+        *,
+        asks: Mapping[str, Any],
+        keeps: Mapping[str, Any],
+        sources: Sources,
+        timeout_s: float,
+    ) -> None:
+        self.name = name
+        self.timeout_s = timeout_s
+        self._parameters = parameters
+        self._scope = scope
+        self._asks = asks
+        self._keeps = keeps
+        self._sources = sources
+
+    def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
+        """See `Recipe`."""
+        given = self._parameters.bound(args, kwargs)
+        if given is None:
+            return None
+        prompt = given.pop(self._parameters.names[0])
+        if type(prompt) is not str:
+            say_once(self.name, "arguments", "runs uncached: the prompt is no str")
+            return None
+        params = self._parameters.as_json(given)
+        return (
+            None
+            if params is None
+            else {**self._scope, "prompt": prompt} | ({"params": params} if given else {})
+        )
+
+    def lookup(self, asked: dict[str, Any]) -> Call[Hit | Miss]:
+        """See `Recipe`."""
+        return calls.lookup({**asked, **self._asks})  # type: ignore[typeddict-item] # its own fields
+
+    def serves(self, answer: Any) -> bool:
+        """See `Recipe`. Another program may have stored JSON that is no text."""
+        return isinstance(answer, Hit) and type(answer.response) is str
+
+    def value(self, hit: Hit) -> Any:
+        """See `Recipe`."""
+        return hit.response
+
+    def store(self, asked: dict[str, Any], miss: Miss, result: Any, took_s: float) -> Call[Any] | None:
+        """See `Recipe`."""
+        if type(result) is not str:
+            say_once(self.name, "result", f"a result isn't kept: it is no str but {type(result).__name__}")
+            return None
+        sources = self._sources(result) if callable(self._sources) else self._sources
+        usage = {"latency_ms": took_s * 1000}
+        return self._kept(
+            asked, miss, {"response": result, "sources": list(sources), "usage": usage, **self._keeps}
+        )
+
+    def give_up(self, asked: dict[str, Any], miss: Miss) -> Call[Any]:
+        """See `Recipe`."""
+        return self._kept(asked, miss, {"response": "", "metadata": CUT_SHORT})
+
+    def _kept(self, asked: dict[str, Any], miss: Miss, what: dict[str, Any]) -> Call[Any]:
+        return calls.store({**asked, **what, "lookup_id": miss.lookup_id})  # type: ignore[typeddict-item] # its own fields
+
+
+def cached_answer(
+    *,
+    agent_type: str,
+    model: str | None,
+    system: str | None = None,
+    prompt_version: str | UnsetType | None = UNSET,
+    attributes: Mapping[str, str] | None = None,
+    tiers: Collection[str] | None = None,
+    threshold: float | None = None,
+    ttl: float | UnsetType | None = UNSET,
+    ignore: Collection[str] = (),
+    wait: float | None = WAIT_S,
+    sources: Sources = (),
+    client: Any = None,
+    timeout_s: float = TIMEOUT_S,
+) -> Callable[[A], A]:
+    """Keep a function's answers, and serve them to equal prompts, and to similar ones as the policy says.
+
+    The function's first parameter (after `self`) is the prompt; its others go into the scope as `params`:
+    they must be plain JSON, and answers are shared between equal ones only. Else all is as in `cached_tool`.
+
+    Args:
+        agent_type: which kind of agent asks; its policy decides.
+        model: the LLM that answers.
+        system: the system prompt, if it changes the answer.
+        prompt_version: of what the function makes of the prompt. Absent: its module and name, so that two
+            functions don't share; None or a text: whoever has the same shares.
+        attributes: names and values that must be equal.
+        tiers: where to look, `exact` or `semantic`; both if None.
+        threshold: least similarity, instead of the policy's.
+        ttl: seconds; absent: the policy's; None: no end.
+        ignore: parameters that don't change the answer.
+        wait: see `cached_tool`.
+        sources: see `cached_tool`.
+        client: see `cached_tool`.
+        timeout_s: see `cached_tool`.
+
+    Raises:
+        TypeError: see `cached_tool`; or the function has no parameter.
+    """
+
+    def decorated(fn: A) -> A:
+        checked(fn, "cached_answer")
+        name = getattr(fn, "__qualname__", agent_type)
+        parameters = Parameters(name, fn, ignore)
+        if not parameters.names:
+            raise TypeError(f"{name}: needs a parameter, the prompt")
+        version = f"{fn.__module__}.{name}" if prompt_version is UNSET else prompt_version
+        scope = {"agent_type": agent_type, "model": model, "system": system, "prompt_version": version}
+        asks = {"tiers": tiers, "threshold": threshold, "wait_s": wait}
+        recipe = AnswerRecipe(
+            name,
+            parameters,
+            scope | ({} if attributes is None else {"attributes": dict(attributes)}),
+            asks={of: value for of, value in asks.items() if value is not None},
+            keeps={} if ttl is UNSET else {"ttl_s": ttl},
+            sources=sources,
+            timeout_s=timeout_s,
+        )
+        return wrapped(fn, recipe, client)
+
+    return decorated
