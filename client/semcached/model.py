@@ -234,6 +234,7 @@ class Policy(Struct, frozen=True, kw_only=True, omit_defaults=True):
     admission: Admission = Admission()
     admit_after: int = 1
     max_entries: int | None = None
+    prompt_cache: bool = False
 
 
 class Latency(Struct, frozen=True, kw_only=True):
@@ -272,6 +273,7 @@ class Tokens(Struct, frozen=True, kw_only=True):
     saved_input: int = 0
     saved_output: int = 0
     embedded: int = 0
+    provider_cached: int = 0
 
 
 class Money(Struct, frozen=True, kw_only=True):
@@ -279,6 +281,7 @@ class Money(Struct, frozen=True, kw_only=True):
 
     saved_usd: float = 0.0
     spent_usd: float = 0.0
+    provider_saved_usd: float = 0.0
     net_usd: float = 0.0
     unpriced_hits: int = 0
     unpriced_tokens: int = 0
