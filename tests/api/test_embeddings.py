@@ -134,9 +134,11 @@ async def test_the_sdk_raises_its_own_errors(remote: Settings, stub: Stub) -> No
             with pytest.raises(openai.AuthenticationError) as unknown:
                 await stranger.embeddings.create(model="m", input="a")
             assert unknown.value.body == {
-                "message": "unknown key", "type": "invalid_request_error", "param": None,
+                "message": "unknown key; beside a provider's key, send yours as X-Semcached-Key",
+                "type": "invalid_request_error",
+                "param": None,
                 "code": "invalid_api_key",
-            }  # fmt: skip
+            }
         async with sdk(url, "the first admin key") as client:
             create: Any = client.embeddings.create
             with pytest.raises(openai.NotFoundError) as missing:

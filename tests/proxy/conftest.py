@@ -10,6 +10,7 @@ import pytest
 from bench.processes import Served, served
 from tests.provider.script import Script
 from tests.provider.server import Provider, threaded
+from tests.proxy.apis import APIS, Api
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,12 @@ def service(standing: Provider, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def http(service: Served) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", timeout=30) as client:
         yield client
+
+
+@pytest.fixture(params=APIS, ids=lambda one: one.name)
+def api(request: pytest.FixtureRequest) -> Api:
+    one: Api = request.param
+    return one
 
 
 @pytest.fixture

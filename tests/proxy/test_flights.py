@@ -14,18 +14,12 @@ import pytest
 from bench.processes import Served, served
 from tests.provider.script import Call, Error, Fault, Hold, Script
 from tests.provider.server import Provider, until
-from tests.proxy.apis import APIS, CHAT, Api
+from tests.proxy.apis import CHAT, Api
 from tests.proxy.conftest import kept
 
 pytestmark = pytest.mark.anyio
 
 CALLERS = {"chat": 500, "responses": 100, "messages": 100}
-
-
-@pytest.fixture(params=APIS, ids=lambda one: one.name)
-def api(request: pytest.FixtureRequest) -> Api:
-    one: Api = request.param
-    return one
 
 
 @asynccontextmanager

@@ -221,12 +221,6 @@ def test_options_reach_the_entry(provider: Provider, http: httpx.Client, questio
     assert provider.calls == 4
 
 
-@pytest.fixture(params=APIS, ids=lambda one: one.name)
-def api(request: pytest.FixtureRequest) -> Api:
-    one: Api = request.param
-    return one
-
-
 def _sent(port: int, api: Api, asking: dict[str, Any]) -> socket.socket:
     """A client that has asked, and may leave."""
     request = httpx.Request("POST", f"http://127.0.0.1:{port}{api.path}", json=asking)

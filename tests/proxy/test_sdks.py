@@ -11,7 +11,7 @@ import pytest
 from bench.processes import Served
 from tests.provider.script import Call, Error, Script
 from tests.provider.server import Provider
-from tests.proxy.apis import APIS, CHAT, MESSAGES, Api, plain
+from tests.proxy.apis import CHAT, MESSAGES, Api, plain
 from tests.proxy.conftest import kept
 
 pytestmark = pytest.mark.anyio
@@ -33,12 +33,6 @@ class Through(NamedTuple):
 
     port: int
     provider: Provider
-
-
-@pytest.fixture(params=APIS, ids=lambda one: one.name)
-def api(request: pytest.FixtureRequest) -> Api:
-    one: Api = request.param
-    return one
 
 
 @pytest.fixture

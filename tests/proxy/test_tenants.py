@@ -54,12 +54,6 @@ def provider(guarding: Provider) -> Iterator[Provider]:
     guarding.say(Script())
 
 
-@pytest.fixture(params=APIS, ids=lambda one: one.name)
-def api(request: pytest.FixtureRequest) -> Api:
-    one: Api = request.param
-    return one
-
-
 def test_nobody_is_served_anothers_answer(
     api: Api, keyed: tuple[Served, dict[str, str]], provider: Provider, question: str
 ) -> None:
