@@ -30,7 +30,7 @@ from service.proxy.account import Provider, account
 from service.proxy.call import LARGEST, Call, lookup_request
 from service.proxy.flight import Flight
 from service.proxy.options import options
-from service.proxy.passage import Missed, is_told
+from service.proxy.passage import Missed, told
 from service.telemetry import SHARED
 
 LARGEST_BODY = 64 * 2**20
@@ -210,10 +210,11 @@ def _missed(asking: Asking) -> Missed | None:
 def _told(asking: Asking, hit: Hit) -> ASGIApp:
     """A hit."""
     call, raw = asking.call, bytes(hit.response)
-    if call.dialect is None or not is_told(call, raw):  # kept by another version
+    kept = told(call, raw)
+    if kept is None:
         return _relay(asking, _alone(asking), {"X-Cache": "BYPASS"})
     named = {"X-Semcached-Lookup-Id": hit.lookup_id, "X-Semcached-Entry-Id": hit.entry_id}
-    return replayed(call, raw, hit_headers(hit.similarity, hit.age_s) | named)
+    return replayed(call, raw, kept, hit_headers(hit.similarity, hit.age_s) | named)
 
 
 def _made(asking: Asking, miss: Miss, missed: Missed) -> ASGIApp:

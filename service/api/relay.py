@@ -13,6 +13,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
 from service.api.measuring import WAITED
+from service.cache.dialects.dialect import Body
 from service.errors import SemcachedError, UpstreamError
 from service.proxy.call import Call
 from service.proxy.flight import Flight, Head, Piece
@@ -25,14 +26,13 @@ STREAM, JSON = "text/event-stream", "application/json"
 Headers = Mapping[str, str]
 
 
-def replayed(call: Call, answer: bytes, headers: Headers) -> ASGIResponse:
-    """A whole answer in the form that the client asked for."""
+def replayed(call: Call, answer: bytes, kept: Body, headers: Headers) -> ASGIResponse:
+    """A whole answer, as bytes and decoded, in the form that the client asked for."""
     dialect, reading = call.dialect, call.reading
     if dialect is None:
         raise TypeError("what is only passed on has no replay")
     request_id = "x-request-id" if dialect.provider == "openai" else "request-id"
     told = {request_id: f"req_{secrets.token_hex(12)}", **headers}
-    kept = msgspec.json.decode(answer)
     body = dialect.addressed(kept, call.asked or {})
     if reading.streams:
         events = b"".join(dialect.replay(body, usage=reading.usage_wanted))
@@ -95,7 +95,9 @@ class Relay:
         elif flight.answer is not None:
             hit = flight.hit
             told = hit_headers(1.0 if hit is None else hit.similarity, 0.0 if hit is None else hit.age_s)
-            await replayed(one.call, flight.answer, {**one.headers, **told})(scope, receive, send)
+            kept = msgspec.json.decode(flight.answer)
+            response = replayed(one.call, flight.answer, kept, {**one.headers, **told})
+            await response(scope, receive, send)
         else:
             await self._by_itself(scope, send)
             return

@@ -31,7 +31,9 @@ class Answer:
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
         self.status = response.status_code
-        self.headers = [(name.lower(), value) for name, value in response.headers.multi_items()]
+        self.headers = [(_text(name).lower(), _text(value)) for name, value in response.headers.raw]
+        # Although asked not to: what it says can't be read here, and is handed on as it is.
+        self.is_coded = response.headers.get("content-encoding", "identity").lower() not in {"", "identity"}
         # Else it ends with the connection, and nobody knows whether that was its end.
         self.is_framed = bool({"content-length", "transfer-encoding"} & {name for name, _ in self.headers})
         self.media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -61,7 +63,10 @@ class Upstream:
             UpstreamError: there is none.
         """
         out = self._client.build_request(
-            request.method, request.url, headers=list(request.headers), content=request.content
+            request.method,
+            request.url,
+            headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers],
+            content=request.content,
         )
         with _told():
             response = await self._client.send(out, stream=True)
@@ -69,6 +74,11 @@ class Upstream:
             yield Answer(response)
         finally:
             await response.aclose()
+
+
+def _text(raw: bytes) -> str:
+    """A header's bytes, which come back the same."""
+    return raw.decode("latin-1")
 
 
 class _told:  # noqa: N801 - a context manager

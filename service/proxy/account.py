@@ -26,7 +26,7 @@ _HOP = frozenset(
     | {"trailer", "transfer-encoding", "upgrade"}
 )
 _OURS = frozenset({"host", "content-length", "accept-encoding", "expect", "cookie", "forwarded", "via"})
-_BACK = frozenset({"content-length", "content-encoding", "set-cookie", "date", "server", "alt-svc", "via"})
+_BACK = frozenset({"content-length", "set-cookie", "date", "server", "alt-svc", "via"})
 
 
 class Account(NamedTuple):

@@ -90,7 +90,7 @@ class Passage:
             missed.question, missed.request, missed.keys, WAIT_S, missed.work
         )
         looked_up(question, found)
-        if isinstance(found, Hit) and is_told(call, bytes(found.response)):
+        if isinstance(found, Hit) and told(call, bytes(found.response)) is not None:
             flight.hit, flight.answer = found, bytes(found.response)
             return
         making = Making(self, call, missed, found.lookup_id)
@@ -112,10 +112,10 @@ class Missed(NamedTuple):
     work: Work  # what looking it up took
 
 
-def is_told(call: Call, answer: bytes) -> bool:
-    """Whether a kept answer can be told again; one that another version kept perhaps can't."""
+def told(call: Call, answer: bytes) -> Body | None:
+    """A kept answer, decoded; None: it can't be told again, since another version kept it."""
     body = _decoded(answer)
-    return body is not None and call.dialect is not None and call.dialect.is_whole(body)
+    return body if body is not None and call.dialect is not None and call.dialect.is_whole(body) else None
 
 
 class Making:
@@ -138,7 +138,7 @@ class Making:
 
     async def relay(self, answer: Answer, flight: Flight) -> None:
         """Hand the answer on, and keep it before its end is told."""
-        if answer.status != OK:
+        if answer.status != OK or answer.is_coded:
             await _relay(answer, flight)
         elif answer.media_type == STREAM:
             await self._stream(answer, flight)
@@ -160,14 +160,14 @@ class Making:
         decoded = _decoded(whole)
         self._count(decoded)
 
-        async def told() -> None:
+        async def tell() -> None:
             flight.begin(Head(answer.status, returned(answer.headers)))
             await flight.write(Piece(whole))
 
         if decoded is None or not self._dialect.is_whole(decoded):
-            await told()
+            await tell()
         else:
-            await self._keep(whole, decoded, flight, told)
+            await self._keep(whole, decoded, flight, tell)
 
     async def _stream(self, answer: Answer, flight: Flight) -> None:
         flight.begin(Head(answer.status, returned(answer.headers)))
@@ -193,22 +193,22 @@ class Making:
         """The terminal event goes out when its answer is kept."""
         self._count(whole)
 
-        async def told() -> None:
+        async def tell() -> None:
             await _write([last], flight, self._dialect)
 
         if whole is None or not self._dialect.is_whole(whole):
-            await told()
+            await tell()
             return
-        await self._keep(_encode(whole), whole, flight, told)
+        await self._keep(_encode(whole), whole, flight, tell)
 
     async def _keep(
-        self, raw: bytes, decoded: Body, flight: Flight, told: Callable[[], Awaitable[None]]
+        self, raw: bytes, decoded: Body, flight: Flight, tell: Callable[[], Awaitable[None]]
     ) -> None:
         flight.answer = raw
         storing = asyncio.create_task(self._stored(raw, decoded))
         try:
             await asyncio.wait({storing}, timeout=HOLD_S)
-            await told()
+            await tell()
             self.kept = await storing
         finally:
             storing.cancel()

@@ -130,8 +130,9 @@ def test_what_is_too_large_passes_and_is_not_kept(
         answer = http.post(api.path, json=big)
         assert (answer.status_code, answer.headers["x-cache"]) == (200, "BYPASS")
     provider.say(Script(text=question + (" " + "long" * 25_000) * 25))
+    unbounded = {"max_tokens": 10_000_000} if api is MESSAGES else {}
     for streams in (False, True):
-        answer = http.post(api.path, json=api.asking(question, stream=streams))
+        answer = http.post(api.path, json=api.asking(question, stream=streams, **unbounded))
         assert (answer.status_code, answer.headers["x-cache"]) == (200, "MISS")
         assert len(answer.content) > 2_000_000
     assert provider.calls == 4
@@ -187,10 +188,11 @@ def test_a_similar_question_is_answered_but_by_no_call_of_a_tool(
     api: Api, provider: Provider, http: httpx.Client, question: str
 ) -> None:
     one, other = question, question.lower().replace("what is", "what's")
-    asking = [api.asking(text) for text in (one, other)]
+    unkept = {"store": False} if api is RESPONSES else {}  # else an id goes on from another question
+    asking = [api.asking(text, **unkept) for text in (one, other)]
     assert [http.post(api.path, json=each).headers["x-cache"] for each in asking] == ["MISS", "HIT"]
     provider.say(Script(calls=(Call("weather", {"city": "Bern"}),)))
-    asking = [api.asking(text, **api.tools()) for text in (one, other)]
+    asking = [api.asking(text, **unkept, **api.tools()) for text in (one, other)]
     assert [http.post(api.path, json=each).headers["x-cache"] for each in asking] == ["MISS", "MISS"]
     assert provider.calls == 3
 
@@ -200,6 +202,29 @@ def test_cache_control(said: str, provider: Provider, http: httpx.Client, questi
     for _ in range(2):
         answer = http.post(CHAT.path, json=CHAT.asking(question), headers={"Cache-Control": said})
         assert answer.headers["x-cache"] == "BYPASS"
+    assert (provider.calls, kept(http, question)) == (2, [])
+
+
+def test_odd_headers_go_through_as_they_are(provider: Provider, http: httpx.Client, question: str) -> None:
+    provider.say(Script(headers={"x-note": "caf\u00e9"}))
+    answer = http.post(CHAT.path, json=CHAT.asking(question), headers=[(b"x-title", "\u00fcber".encode())])
+    assert (answer.status_code, answer.headers["x-cache"]) == (200, "MISS")
+    assert dict(answer.headers.raw)[b"x-note"] in {"caf\u00e9".encode("latin-1"), "caf\u00e9".encode()}
+    assert provider.requests[-1].headers["x-title"].encode("latin-1") in {
+        "\u00fcber".encode(),
+        "\u00fcber".encode("latin-1"),
+    }
+
+
+def test_an_answer_that_is_coded_all_the_same_is_handed_on(
+    provider: Provider, http: httpx.Client, question: str
+) -> None:
+    """Nobody here can read it, so nothing of it is kept."""
+    for _ in range(2):
+        provider.say(Script(headers={"Content-Encoding": "x-unknown"}))
+        with http.stream("POST", CHAT.path, json=CHAT.asking(question)) as answer:
+            assert b"".join(answer.iter_raw()) == provider.replies[-1]
+        assert answer.headers["content-encoding"] == "x-unknown"
     assert (provider.calls, kept(http, question)) == (2, [])
 
 
