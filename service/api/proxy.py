@@ -7,16 +7,18 @@ from typing import Any
 import msgspec
 from litestar import HttpMethod, Request, post, route
 from litestar.di import NamedDependency
+from litestar.openapi.spec import OpenAPIType, Parameter, Schema
 from litestar.types import ASGIApp
+from msgspec import Struct
 
-from service.api.anthropic_errors import anthropic_handle
+from service.api.anthropic_errors import AnthropicFailure, anthropic_handle
 from service.api.auth import Principal, Role
 from service.api.authentication import needs
 from service.api.cache import count, x_cache
-from service.api.openai_errors import openai_handle
+from service.api.openai_errors import OpenAIFailure, openai_handle
 from service.api.relay import Passenger, Relay, hit_headers, replayed
 from service.api.services import Services
-from service.api.wire import is_too_deep
+from service.api.wire import documented, is_too_deep
 from service.cache.bypass import RULES
 from service.cache.dialects.chat import Chat
 from service.cache.dialects.dialect import Body, Dialect, Reading
@@ -29,7 +31,7 @@ from service.model import Hit, Miss, Reason
 from service.proxy.account import Provider, account
 from service.proxy.call import LARGEST, Call, lookup_request
 from service.proxy.flight import Flight
-from service.proxy.options import options
+from service.proxy.options import AGENT_TYPE, options
 from service.proxy.passage import Missed, told
 from service.telemetry import SHARED
 
@@ -39,7 +41,31 @@ CHAT, RESPONSES, MESSAGES = Chat(), Responses(), Messages()
 MANAGED = frozenset({"/v1/messages/count_tokens", "/v1/responses/input_tokens", "/v1/models"})
 """What else clients may call with the settings' key: nothing that tells one tenant of another's."""
 
+QUESTION = {"role": "user", "content": "How do I reset my password?"}
+HEADERS = [
+    Parameter(name, "header", description=description, schema=Schema(type=OpenAPIType.STRING))
+    for name, description in (
+        ("X-Semcached-Key", "Your key, where `Authorization` has the provider's."),
+        ("X-Semcached-Agent-Type", f"Which kind of agent asks; else `{AGENT_TYPE}`."),
+        ("X-Semcached-Attributes", "As `user=ann&plan=pro`: must be equal for an answer to be shared."),
+        ("X-Semcached-Threshold", "Replaces the policy's threshold, -1 to 1."),
+        ("X-Semcached-Tiers", "`exact`, `semantic`, or both with a comma between."),
+        ("X-Semcached-TTL", "Seconds, or `none`."),
+        ("X-Semcached-Sources", "Documents the answer is built from, with commas between."),
+        ("X-Semcached-Tags", "Names to find the entry by, with commas between."),
+        ("Cache-Control", "`no-store` or `no-cache`: passed on, neither looked up nor kept."),
+    )
+]
+
 HttpRequest = Request[Principal, str | None, Any]
+
+
+class Asked(Struct):
+    """A request as the provider's API has it; whatever is in it, it is passed on byte for byte."""
+
+
+class Told(Struct):
+    """The provider's answer, or a kept one; `X-Cache` says which. With `stream`, as server-sent events."""
 
 
 @post(
@@ -48,6 +74,13 @@ HttpRequest = Request[Principal, str | None, Any]
     guards=[needs(Role.reader)],
     request_max_body_size=LARGEST_BODY,
     exception_handlers={Exception: openai_handle},
+    operation_class=documented(
+        Asked,
+        {200: Told},
+        {"model": "gpt-5.1", "messages": [QUESTION]},
+        HEADERS,
+        failure=OpenAIFailure,
+    ),
 )
 async def chat_completions(request: HttpRequest, services: NamedDependency[Services]) -> ASGIApp:
     """OpenAI's chat completions, answered from the cache or passed on."""
@@ -60,6 +93,13 @@ async def chat_completions(request: HttpRequest, services: NamedDependency[Servi
     guards=[needs(Role.reader)],
     request_max_body_size=LARGEST_BODY,
     exception_handlers={Exception: openai_handle},
+    operation_class=documented(
+        Asked,
+        {200: Told},
+        {"model": "gpt-5.1", "input": QUESTION["content"]},
+        HEADERS,
+        failure=OpenAIFailure,
+    ),
 )
 async def responses(request: HttpRequest, services: NamedDependency[Services]) -> ASGIApp:
     """OpenAI's responses, answered from the cache or passed on."""
@@ -72,6 +112,13 @@ async def responses(request: HttpRequest, services: NamedDependency[Services]) -
     guards=[needs(Role.reader)],
     request_max_body_size=LARGEST_BODY,
     exception_handlers={Exception: anthropic_handle},
+    operation_class=documented(
+        Asked,
+        {200: Told},
+        {"model": "claude-sonnet-5", "max_tokens": 500, "messages": [QUESTION]},
+        HEADERS,
+        failure=AnthropicFailure,
+    ),
 )
 async def messages(request: HttpRequest, services: NamedDependency[Services]) -> ASGIApp:
     """Anthropic's messages, answered from the cache or passed on."""
@@ -84,6 +131,7 @@ METHODS = [HttpMethod.GET, HttpMethod.POST, HttpMethod.DELETE]
 @route(
     ["/v1/chat/completions/{rest:path}", "/v1/responses/{rest:path}"],
     http_method=METHODS,
+    include_in_schema=False,
     status_code=200,
     guards=[needs(Role.reader)],
     request_max_body_size=LARGEST_BODY,
@@ -97,6 +145,7 @@ async def openai_rest(request: HttpRequest, services: NamedDependency[Services])
 @route(
     ["/v1/messages/{rest:path}"],
     http_method=METHODS,
+    include_in_schema=False,
     status_code=200,
     guards=[needs(Role.reader)],
     request_max_body_size=LARGEST_BODY,
@@ -110,6 +159,7 @@ async def anthropic_rest(request: HttpRequest, services: NamedDependency[Service
 @route(
     ["/v1/models", "/v1/models/{rest:path}", "/v1/chat/completions"],
     http_method=[HttpMethod.GET],
+    include_in_schema=False,
     status_code=200,
     guards=[needs(Role.reader)],
     exception_handlers={Exception: openai_handle},
