@@ -11,6 +11,8 @@ from service.errors import SettingsError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PREFIX = "SEMCACHED_"
+KEY_PREFIX = "sk-sc-"
+"""What the keys of tenants begin with."""
 SHORTEST_SECRET = 16
 MAX_TTL_S = 3_153_600_000  # a hundred years
 MIN_RATE, MAX_RATE = 0.001, 100_000

@@ -24,11 +24,11 @@ from msgspec import Meta, Struct
 from service.cache.canonical import check_identifier
 from service.errors import ForbiddenError, NotFoundError, SettingsError, UnauthenticatedError
 from service.model import Tenant
+from service.settings import KEY_PREFIX
 
 log = logging.getLogger(__name__)
 
 DEFAULT_TENANT = Tenant("default")
-KEY_PREFIX = "sk-sc-"
 
 
 class Role(IntEnum):

@@ -16,6 +16,7 @@ from service.api.services import Services
 from service.api.wire import MAX_DEPTH, Each, decoder, documented, encoded
 from service.cache.bypass import RULES
 from service.cache.digests import TenantKeys
+from service.cache.metrics import count, count_store
 from service.cache.ports import Work
 from service.cache.question import Question
 from service.cache.store import Accepted
@@ -30,7 +31,6 @@ from service.model import (
     Stored,
     StoreRequest,
 )
-from service.telemetry import GUARDED, LOOKUPS, STORES
 
 PASSING = frozenset({"invalidated", "admit_after", "error", "refusal", "finish_reason", "min_chars"})
 """Reasons for which a store is refused that say nothing of the next one."""
@@ -225,17 +225,3 @@ def x_cache(answers: list[Any]) -> str:
 def _bypassed(miss: Miss) -> bool:
     kept_away = miss.reason is Reason.POLICY and miss.rule in RULES
     return kept_away or miss.reason is Reason.DEGRADED
-
-
-def count(answer: Hit | Miss, tenant: str) -> None:
-    detail = answer.tier if isinstance(answer, Hit) else answer.reason
-    if isinstance(answer, Miss) and answer.reason is Reason.GUARD and isinstance(answer.rule, str):
-        GUARDED.labels(answer.rule).inc()
-    LOOKUPS.labels(tenant, "hit" if isinstance(answer, Hit) else "miss", detail.value).inc()
-
-
-def count_store(answer: Stored | Refused | SemcachedError, tenant: str) -> None:
-    outcome = (
-        "stored" if isinstance(answer, Stored) else "refused" if isinstance(answer, Refused) else "failed"
-    )
-    STORES.labels(tenant, outcome).inc()

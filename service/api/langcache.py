@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from service.api.auth import Role
 from service.api.authentication import needs
-from service.api.cache import MAX_BODY, HttpRequest, count, count_store, x_cache
+from service.api.cache import MAX_BODY, HttpRequest, x_cache
 from service.api.langcache_errors import PREFIX, LangCacheProblem, langcache_handle
 from service.api.services import Services
 from service.api.wire import decoder, documented, encoded
@@ -22,6 +22,7 @@ from service.cache.digests import TenantKeys
 from service.cache.faceted import FacetedQuestion, Served
 from service.cache.invalidation import Keyspace, Where
 from service.cache.langchain import Read, read
+from service.cache.metrics import count, count_store
 from service.cache.ports import Work
 from service.cache.scale import cosine_of, similarity_of
 from service.errors import InvalidInputError, NotFoundError, SemcachedError, StoreUnavailableError

@@ -84,24 +84,23 @@ class Relay:
     async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
         one, flight = self._one, self._one.flight
         if flight.streams != one.call.reading.streams:
-            await flight.landed()
+            await flight.landed(one.place)
         else:
             await flight.started()
         same = flight.streams == one.call.reading.streams or (
             flight.head is not None and flight.head.status != OK
         )
         if flight.head is not None and same:
-            await self._along(flight, one.place, scope, send)
+            self._shared = await self._along(flight, one.place, scope, send) and flight.head.status == OK
         elif flight.answer is not None:
             hit = flight.hit
             told = hit_headers(1.0 if hit is None else hit.similarity, 0.0 if hit is None else hit.age_s)
             kept = msgspec.json.decode(flight.answer)
             response = replayed(one.call, flight.answer, kept, {**one.headers, **told})
             await response(scope, receive, send)
+            self._shared = True
         else:
             await self._by_itself(scope, send)
-            return
-        self._shared = True
 
     async def _by_itself(self, scope: Scope, send: Send) -> None:
         flight = self._one.alone()
@@ -112,8 +111,8 @@ class Relay:
         finally:
             flight.leave(place)
 
-    async def _along(self, flight: Flight, place: object, scope: Scope, send: Send) -> None:
-        """As it comes."""
+    async def _along(self, flight: Flight, place: object, scope: Scope, send: Send) -> bool:
+        """As it comes; whether it came to its end."""
         head = flight.head
         if head is None:
             raise UpstreamError("the provider answered nothing")
@@ -128,8 +127,9 @@ class Relay:
                 raise
             extensions[ABORT]["abort"]()
             await asyncio.sleep(0)  # the server notices that the connection is gone
-            return
+            return False
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return True
 
     def _start(self, head: Head) -> Any:
         one = self._one

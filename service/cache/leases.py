@@ -106,14 +106,27 @@ class Leases:
         found = await look()
         while found.missing:
             begun = clock()
-            turn = await self._turn(wish, found.token(self._clock()), until)
+            async with self._given_back_if_left(wish, found):
+                turn = await self._turn(wish, found.token(self._clock()), until)
             waited_s += clock() - begun
             if turn is Turn.ALONE:
                 break
             if turn is Turn.LEADS:
-                return *await self._still_missing(wish, found, look), waited_s * 1000
+                async with self._given_back_if_left(wish, found):
+                    led = await self._still_missing(wish, found, look)
+                return *led, waited_s * 1000
             found = await look()
         return found, False, waited_s * 1000
+
+    @asynccontextmanager
+    async def _given_back_if_left(self, wish: Wish, found: L) -> AsyncIterator[None]:
+        """Around what may hold a lease: a caller who leaves then would keep it to its end."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if wish.leads:
+                await self.release(wish.keys, wish.name, found.token(self._clock()), refused=False)
+            raise
 
     async def _still_missing(self, wish: Wish, found: L, look: Callable[[], Awaitable[L]]) -> tuple[L, bool]:
         """Whoever led before may have stored between our look and our lease."""

@@ -62,13 +62,11 @@ class Upstream:
         Raises:
             UpstreamError: there is none.
         """
-        out = self._client.build_request(
-            request.method,
-            request.url,
-            headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers],
-            content=request.content,
-        )
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in request.headers]
         with _told():
+            out = self._client.build_request(
+                request.method, request.url, headers=headers, content=request.content
+            )
             response = await self._client.send(out, stream=True)
         try:
             yield Answer(response)

@@ -1,12 +1,13 @@
 """Whose key goes to the provider, and so whose answers a request may meet."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from service.settings import Settings
+from service.settings import KEY_PREFIX, Settings
 
 Provider = Literal["openai", "anthropic"]
 Headers = Sequence[tuple[str, str]]
@@ -20,7 +21,15 @@ CREDENTIALS: dict[Provider, frozenset[str]] = {
 
 _ALL = frozenset().union(*CREDENTIALS.values())
 _ACCOUNT = frozenset({"openai-organization", "openai-project"})
-"""Headers that choose among a customer's accounts."""
+"""Headers that choose among a customer's accounts: the client's to set with a key of its own only."""
+NEUTRAL = re.compile(
+    r"accept|accept-(charset|language)|user-agent|content-(type|language)|origin|referer|priority|dnt|from"
+    r"|cache-control|pragma|idempotency-key|x-(client-)?request-id|x-correlation-id|x-stainless-.*|sec-.*|x-app"
+    r"|x-forwarded-.*|x-real-ip|true-client-ip|x-envoy-.*|cf-.*|cdn-loop|x-amzn?-.*|x-cloud-trace-context"
+    r"|traceparent|tracestate|baggage|sentry-trace|x-b3-.*|b3|uber-trace-id|x-datadog-.*|newrelic|x-ot-.*"
+    r"|anthropic-(version|beta|dangerous-direct-browser-access)"
+)
+"""Headers that don't change an answer, or that a dialect reads itself; all others do, known or not."""
 _HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te"}
     | {"trailer", "transfer-encoding", "upgrade"}
@@ -53,7 +62,7 @@ def account(headers: Headers, tenant_header: str | None, provider: Provider, set
     brought = [
         (name, value)
         for name, value in headers
-        if name in CREDENTIALS[provider] and name != tenant_header and not _same(value, secret)
+        if name in CREDENTIALS[provider] and name != tenant_header and not _is_ours(value, secret)
     ]
     own = bool(brought) and not (managed and tenant_header is None)
     if managed and not own:
@@ -61,13 +70,21 @@ def account(headers: Headers, tenant_header: str | None, provider: Provider, set
         namespace: dict[str, Any] = {"account": "managed"}
     else:
         given, namespace = brought, {"account": _digest(brought)}
-    chosen = sorted((name, value) for name, value in headers if name in _ACCOUNT)
-    gone = _HOP | _OURS | _ALL | _named(headers)
+    gone = _HOP | _OURS | _ALL | _named(headers) | (frozenset() if own else _ACCOUNT)
     onward = [
         (name, value) for name, value in headers if name not in gone and not name.startswith("x-semcached-")
     ]
+    chosen = [(name, value) for name, value in onward if NEUTRAL.fullmatch(name) is None]
     out = [*onward, *given, ("accept-encoding", "identity")]
-    return Account(provider, out, base, namespace | {"upstream": base, "chosen": chosen}, own)
+    return Account(provider, out, base, namespace | {"upstream": base, "headers": _digest(chosen)}, own)
+
+
+def joined(headers: Headers) -> dict[str, str]:
+    """By name; one that comes several times is a list with commas (RFC 9110, 5.3)."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
 
 
 def returned(headers: Headers) -> list[tuple[str, str]]:
@@ -86,9 +103,9 @@ def _credential(provider: Provider, key: str) -> tuple[str, str]:
     return ("authorization", f"Bearer {key}") if provider == "openai" else ("x-api-key", key)
 
 
-def _digest(brought: Headers) -> str | None:
-    """Of the credentials. The scope, of which it becomes a part, is digested again, under the secret."""
-    return hashlib.sha256(msgspec.json.encode(sorted(brought))).hexdigest() if brought else None
+def _digest(headers: Headers) -> str | None:
+    """The scope, of which it becomes a part, is digested again, under the secret."""
+    return hashlib.sha256(msgspec.json.encode(sorted(headers))).hexdigest() if headers else None
 
 
 def _named(headers: Headers) -> frozenset[str]:
@@ -97,9 +114,9 @@ def _named(headers: Headers) -> frozenset[str]:
     return frozenset(name.strip().lower() for one in lists for name in one.split(","))
 
 
-def _same(value: str, secret: str | None) -> bool:
-    """Whether a header has the tenant's key once more, with or without its scheme."""
-    return secret is not None and _bare(value) == _bare(secret)
+def _is_ours(value: str, secret: str | None) -> bool:
+    """Whether a header has the tenant's key once more, with or without its scheme, or another key of ours."""
+    return _bare(value).startswith(KEY_PREFIX) or (secret is not None and _bare(value) == _bare(secret))
 
 
 def _bare(value: str) -> str:

@@ -14,7 +14,6 @@ from service.proxy.options import Options
 LARGEST = 1024 * 1024
 """Bytes of a request, or of an answer, that are cached at most."""
 
-_BETA = "openai-beta"
 _encode = msgspec.json.Encoder().encode
 _raws = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -79,8 +78,7 @@ def _fields(call: Call) -> dict[str, Any] | None:
     params = {**(fields.get("params") or {}), "provider": call.account.namespace}
     params["temperature"] = fields.get("temperature")
     query = call.path.partition("?")[2]
-    beta = sorted(value for name, value in call.account.headers if name == _BETA)
-    params |= ({"query": query} if query else {}) | ({_BETA: beta} if beta else {})
+    params |= {"query": query} if query else {}
     options = call.options
     return {**fields, "params": params, "agent_type": options.agent_type, "attributes": options.attributes}
 
@@ -88,6 +86,9 @@ def _fields(call: Call) -> dict[str, Any] | None:
 def with_usage(body: bytes) -> bytes:
     """A chat's stream is asked for its usage; everything else byte for byte as it came."""
     fields = _raws(body)
-    asked: Body = msgspec.json.decode(fields.get("stream_options", b"null")) or {}
+    asked = msgspec.json.decode(fields.get("stream_options", b"null"))
+    if not isinstance(asked, dict | None):  # the provider says what is wrong with it
+        return body
+    asked = asked or {}
     fields["stream_options"] = msgspec.Raw(_encode(asked | {"include_usage": True}))
     return _encode(fields)

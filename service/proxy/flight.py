@@ -5,6 +5,7 @@ nothing unless he was the last.
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -13,6 +14,10 @@ from service.model import Hit
 
 KEPT = 2 * 2**20
 """Bytes of an answer that are kept for who comes later; of a longer one, what the slowest has yet to read."""
+
+
+ALL = sys.maxsize
+"""What a reader has read who waits for the whole."""
 
 
 class Head(NamedTuple):
@@ -42,6 +47,7 @@ class Flight:
         self._dropped = self._size = 0
         self._readers: dict[object, int] = {}  # how many pieces each has read
         self._error: Exception | None = None
+        self._closed = False  # the whole body was told
         self._over = False
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -69,10 +75,10 @@ class Flight:
         return reader
 
     def leave(self, reader: object) -> None:
-        """The last who leaves ends the call."""
+        """The last who leaves ends the call, unless all was told."""
         del self._readers[reader]
         self._pulse()
-        if not self._readers and self._task is not None:
+        if not self._readers and self._task is not None and not self._closed:
             self.shared = False
             self._task.cancel()
 
@@ -92,6 +98,15 @@ class Flight:
             if self._size > KEPT:
                 await self._changed.wait()
 
+    def close(self, answer: bytes | None = None) -> None:
+        """The whole body was told: nobody waits for what the call does from now on, and nobody joins it.
+
+        Args:
+            answer: as JSON, where it is whole.
+        """
+        self.answer, self._closed, self.shared = answer, True, False
+        self._pulse()
+
     async def started(self) -> Head | None:
         """The head; None: there is an answer without one.
 
@@ -99,21 +114,26 @@ class Flight:
             Exception: the call failed before.
         """
         while self.head is None and self.hit is None:
-            if self._over:
+            if self._over or self._closed:
                 self._check()
                 break
             await self._changed.wait()
         return self.head
 
-    async def landed(self) -> None:
-        """Wait for the end.
+    async def landed(self, reader: object) -> None:
+        """Wait for the answer as a whole, without reading along; or until it is too long to be one.
 
         Raises:
             Exception: the call failed.
         """
-        while not self._over:
+        self._readers[reader] = ALL
+        while self._ends_later:
             await self._changed.wait()
         self._check()
+
+    @property
+    def _ends_later(self) -> bool:
+        return self.shared and not self._closed and not self._over
 
     async def pieces(self, reader: object) -> AsyncIterator[Piece]:
         """The body, from its beginning.
@@ -128,19 +148,19 @@ class Flight:
                 if not self.shared:
                     self._pulse()
                 yield self._pieces[at]
-            elif self._over:
+            elif self._closed or self._over:
                 self._check()
                 return
             else:
                 await self._changed.wait()
 
     def _check(self) -> None:
-        if self._error is not None:
+        if self._over and self._error is not None and not self._closed:
             raise self._error
 
     def _drop(self) -> None:
         """What all have read."""
-        read = min(self._readers.values(), default=self._dropped) - self._dropped
+        read = min([*self._readers.values(), self._dropped + len(self._pieces)]) - self._dropped
         self._size -= sum(len(piece.raw) for piece in self._pieces[:read])
         del self._pieces[:read]
         self._dropped += read

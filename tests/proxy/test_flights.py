@@ -72,7 +72,7 @@ async def test_one_call_for_all(
 
 async def test_two_processes_make_one_call(provider: Provider, tmp_path: Path, question: str) -> None:
     upstreams = {"openai_upstream": provider.url, "anthropic_upstream": provider.root}
-    hold = Hold(at=1)
+    hold = Hold(at=0)
     provider.say(Script(fault=Fault(gate=hold)))
     with served(tmp_path / "one", redis_timeout_s="5", **upstreams) as one:
         url = f"unix://{tmp_path / 'one' / 'redis.sock'}"

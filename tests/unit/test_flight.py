@@ -108,7 +108,7 @@ async def test_a_call_that_is_cancelled_is_no_whole_answer() -> None:
     assert flight._task is not None
     flight._task.cancel()
     with pytest.raises(UpstreamError):
-        await flight.landed()
+        await flight.landed(flight.enter())
     with pytest.raises(UpstreamError):
         [piece async for piece in flight.pieces(place)]
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_LONGEST_END = 4
 _LINE = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
@@ -20,24 +22,34 @@ class Events:
     """Takes a stream apart, however it was cut into pieces."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        self._searched = 0
+        self._first = True
 
     @property
     def rest(self) -> bytes:
         """What came behind the last whole event."""
-        return self._rest
+        return bytes(self._rest)
+
+    def __len__(self) -> int:
+        """How many bytes that are."""
+        return len(self._rest)
 
     def add(self, piece: bytes) -> Iterator[Event]:
         """The events that are whole by now."""
         self._rest += piece
-        while (end := _END.search(self._rest)) is not None:
-            raw, self._rest = self._rest[: end.end()], self._rest[end.end() :]
-            yield _event(raw)
+        while (end := _END.search(self._rest, self._searched)) is not None:
+            raw = bytes(self._rest[: end.end()])
+            del self._rest[: end.end()]
+            self._searched = 0
+            yield _event(raw, raw.removeprefix(_BOM) if self._first else raw)
+            self._first = False
+        self._searched = max(0, len(self._rest) - _LONGEST_END)
 
 
-def _event(raw: bytes) -> Event:
+def _event(raw: bytes, read: bytes) -> Event:
     name, data = None, []
-    for line in _LINE.split(raw):
+    for line in _LINE.split(read):
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"event":
