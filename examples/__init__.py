@@ -1,0 +1,1 @@
+"""Programs to copy from; tests/examples runs them."""
