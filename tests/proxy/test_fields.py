@@ -25,7 +25,7 @@ from tests.proxy.apis import APIS, CHAT, MESSAGES, RESPONSES, Api
 
 HEADERS = {"authorization": "Bearer sk-test", "anthropic-version": "2026-10-21"}
 ANSWER = Script(text="Yes.")  # below any limit of tokens
-BASES = {
+BASES: dict[str, dict[str, Any]] = {
     "chat": {"messages": [{"role": "system", "content": "Be brief."}]},
     "responses": {"instructions": "Be brief.", "store": False},  # with a store the semantic tier isn't asked
     "messages": {"tools": [{"name": "now", "input_schema": {"type": "object"}}]},
