@@ -78,6 +78,7 @@ async def test_asked_once_later(asking: dict[str, Any], provider: Provider) -> N
     assert provider.calls == 1
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # LiteLLM's log, of a bridge
 def test_streamed(asking: dict[str, Any], provider: Provider) -> None:
     """A stream, told again as a stream and whole."""
     first, second = (_text(litellm.completion(**asking, stream=True)) for _ in range(2))
@@ -88,6 +89,7 @@ def test_streamed(asking: dict[str, Any], provider: Provider) -> None:
 
 
 @pytest.mark.usefixtures("logged")
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")  # as above
 async def test_streamed_later(asking: dict[str, Any], provider: Provider) -> None:
     said = []
     for _ in range(2):
@@ -121,6 +123,13 @@ def test_the_router(asking: dict[str, Any], provider: Provider) -> None:
     direct = litellm.completion(**asking)
     assert [x_cache(one) for one in [*answers, direct]] == ["MISS", "HIT", "HIT"]
     assert provider.calls == 1
+
+
+def test_headers_for_the_cache(asking: dict[str, Any], provider: Provider) -> None:
+    other = {"extra_headers": {"X-Semcached-Agent-Type": "research"}}
+    answers = [litellm.completion(**asking | more) for more in ({}, other, other)]
+    assert [x_cache(one) for one in answers] == ["MISS", "MISS", "HIT"]
+    assert provider.calls == 2
 
 
 def _text(stream: Any) -> str:
