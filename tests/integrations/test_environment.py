@@ -40,22 +40,25 @@ def test_openai(provider: Provider, question: str) -> None:
 
 
 def test_anthropic_with_what_differs_from_session_to_session(provider: Provider, question: str) -> None:
-    """Marks for the prompt cache that move, another user id, a stream: the same entry."""
+    """Marks for the prompt cache that move, another user id, another line of the bill: the same entry."""
     beta = ["claude-code-20250219", "interleaved-thinking-2025-05-14"]
-    said = []
+    said: list[tuple[str, str]] = []
     with anthropic.Anthropic(max_retries=0) as client:
         for betas in (beta, beta[::-1]):
             text: dict[str, Any] = {"type": "text", "text": question}
             asking: dict[str, Any] = {
                 "model": "claude-sonnet-5",
                 "max_tokens": 500,
-                "system": [{"type": "text", "text": "You are an agent."}],
+                "system": [
+                    {"type": "text", "text": f"x-anthropic-billing-header: cch={secrets.token_hex(3)};"},
+                    {"type": "text", "text": "You are an agent."},
+                ],
                 "messages": [{"role": "user", "content": [text]}],
                 "metadata": {"user_id": f"user_1_session_{secrets.token_hex(8)}"},
                 "betas": betas,
             }
             marked = asking["system"] if said else asking["messages"][0]["content"]
-            marked[0]["cache_control"] = {"type": "ephemeral"}
+            marked[-1]["cache_control"] = {"type": "ephemeral"}
             with client.beta.messages.stream(**asking) as stream:
                 said.append((stream.get_final_text(), stream.response.headers["x-cache"]))
     assert [x_cache for _, x_cache in said] == ["MISS", "HIT"]
@@ -71,3 +74,20 @@ def test_litellm_meets_what_the_sdk_asked(provider: Provider, question: str) -> 
     again: Any = litellm.completion(model=f"openai/{ASKED}", messages=messages, max_retries=0)
     assert again.choices[0].message.content == made.choices[0].message.content
     assert provider.calls == 1
+
+
+def test_headers_for_the_cache(provider: Provider, question: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ANTHROPIC_CUSTOM_HEADERS`, one a line: what one agent_type was told the other isn't."""
+    asking: Any = {
+        "model": "claude-sonnet-5",
+        "max_tokens": 500,
+        "messages": [{"role": "user", "content": question}],
+    }
+    said = []
+    for headers in ("", "X-Semcached-Agent-Type: claude-code\nX-Semcached-Tiers: exact"):
+        monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", headers)
+        with anthropic.Anthropic(max_retries=0) as client:
+            raws = [client.messages.with_raw_response.create(**asking) for _ in range(2)]
+        said += [raw.headers["x-cache"] for raw in raws]
+    assert said == ["MISS", "HIT"] * 2
+    assert provider.calls == 2

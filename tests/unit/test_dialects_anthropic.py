@@ -465,7 +465,14 @@ def block(text: str) -> Body:
     return {"type": "text", "text": text}
 
 
+BILLED = "x-anthropic-billing-header: cc_version=2.1.177.01c; cc_entrypoint=cli; cch={};"
+
 SAME: dict[str, tuple[Body, Body]] = {
+    "who is billed": (
+        talk("Hi.", system=[block(BILLED.format("36ee5")), block("a")]),
+        talk("Hi.", system=[block(BILLED.format("0aaa9")) | MARK, block("a")]),
+    ),
+    "only who is billed": (talk("Hi."), talk("Hi.", system=[block(BILLED.format("36ee5"))])),
     "text and a block": (talk("Hi."), talk([block("Hi.")])),
     "of the system": (talk("Hi.", system="Brief."), talk("Hi.", system=[block("Brief.") | MARK])),
     "marks": (
@@ -501,6 +508,14 @@ OTHER: dict[str, tuple[Body, Body]] = {
     "a schema's null": (
         talk("Hi.", tools=[LOOK]),
         talk("Hi.", tools=[LOOK | {"input_schema": {"type": "object", "properties": {}}}]),
+    ),
+    "more than who is billed": (
+        talk("Hi.", system=[block(BILLED.format("36ee5") + "\nBe brief.")]),
+        talk("Hi.", system=[block(BILLED.format("36ee5") + "\nBe kind.")]),
+    ),
+    "who is billed, but not first": (
+        talk("Hi.", system=[block("a"), block(BILLED.format("36ee5"))]),
+        talk("Hi.", system=[block("a"), block(BILLED.format("0aaa9"))]),
     ),
     "prefill": (talk("Hi."), talk("Hi.", "Well")),
     "a system message": (
