@@ -1,12 +1,12 @@
 """The OpenAI Agents SDK: a run is asked once, and then told again, tool calls and all."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any, NamedTuple
 
 import openai
 import pytest
-from agents import Agent, OpenAIProvider, RunConfig, Runner, TResponseInputItem, function_tool
+from agents import Agent, OpenAIProvider, RunConfig, Runner, SQLiteSession, TResponseInputItem, function_tool
 from agents.result import RunResultBase
 
 from bench.processes import Served
@@ -98,6 +98,17 @@ async def test_a_conversation_goes_on(api: str, service: Served, provider: Provi
             await Runner.run(AGENT, asked, run_config=way.config)
     assert way.x_cache == ["MISS"] * 3 + ["HIT"] * 3
     assert provider.calls == 3
+
+
+async def test_a_session_is_told_again(api: str, service: Served, provider: Provider, question: str) -> None:
+    """Its items come out of a database."""
+    provider.mode = loop
+    async with through(service, api) as way:
+        for _ in range(2):
+            with closing(SQLiteSession("one")) as session:
+                for asked in (question, f"Why? {question}"):
+                    await Runner.run(AGENT, asked, run_config=way.config, session=session)
+    assert way.x_cache == ["MISS"] * 3 + ["HIT"] * 3
 
 
 async def test_another_answer_of_the_tool_is_asked_about(

@@ -154,7 +154,6 @@ def test_betas_are_a_set(http: httpx.Client, provider: Provider, question: str) 
     assert said == ["MISS", "HIT"]
 
 
-@pytest.mark.parametrize("api", APIS, ids=lambda one: one.name)
 def test_the_semantic_tier_is_on(http: httpx.Client, provider: Provider, api: Api) -> None:
     """Else the rows above would prove nothing of it."""
     provider.say(ANSWER)
