@@ -9,6 +9,7 @@ import httpx2
 import msgspec
 import pytest
 from anthropic.types import message_create_params
+from anthropic.types.beta import message_create_params as beta_params
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from service.cache.dialects.events import Event, Events, event
 from service.cache.dialects.messages import Messages
 from service.cache.digests import Keyring
 from service.model import LookupRequest, Tenant, Tier
+from tests.parameters import KEY, MESSAGES_BEYOND, MESSAGES_PARAMS, NEUTRAL
 from tests.provider import messages as provider
 
 KEYS = Keyring(b"test vector secret").of(Tenant("acme"))
@@ -384,78 +386,42 @@ def test_a_delta_that_no_replay_would_say_again(delta: Body) -> None:
     assert gathered([start, block, Event(b"", "content_block_delta", told), *rest]) is None
 
 
-# What counts of a request. "bypass …": neither looked up nor stored.
-
-FIELDS: dict[str, tuple[Any, str]] = {
-    "model": ("claude-opus-4-8", "key"),
-    "max_tokens": (1001, "key"),
-    "messages": ([{"role": "user", "content": "And of Spain?"}], "key"),
-    "system": ("Be brief.", "key"),
-    "tools": ([{"name": "look", "input_schema": {"type": "object"}}], "key"),
-    "tool_choice": ({"type": "auto"}, "key"),
-    "thinking": ({"type": "adaptive"}, "key"),
-    "output_config": ({"effort": "low"}, "key"),
-    "stop_sequences": (["END"], "key"),
-    "speed": ("fast", "key"),
-    "inference_geo": ("eu", "key"),
-    "user_profile_id": ("uprof_1", "key"),
-    "workspace_id": ("wrkspc_1", "key"),
-    "container": ("container_1", "bypass container"),
-    "stream": (True, "neutral"),
-    "metadata": ({"user_id": "u1"}, "neutral"),
-    "cache_control": ({"type": "ephemeral"}, "neutral"),
-    "diagnostics": ({"previous_message_id": None}, "neutral"),
-    "service_tier": ("standard_only", "neutral"),
-}
-MORE: list[tuple[str, Any, str]] = [
-    ("max_tokens", 0, "bypass prewarm"),
-    ("diagnostics", {"previous_message_id": "msg_1"}, "bypass diagnostics"),
-    ("container", {"skills": []}, "bypass container"),
-    ("mcp_servers", [{"type": "url", "url": "https://x", "name": "x"}], "bypass server_tools"),
-    ("thread", {"type": "create"}, "bypass conversation"),
-    ("temperature", 0.5, "key"),
-    ("temperature", -1, "bypass unreadable"),
-    ("temperature", "hot", "bypass unreadable"),
-    ("top_p", 0.5, "key"),
-    ("top_k", 5, "key"),
-    ("betas", ["a"], "key"),
-    ("context_management", {"edits": []}, "key"),
-    ("a_field_of_tomorrow", 1, "key"),
-    ("endpoint", "/v1/messages", "key"),
-    ("system", [{"type": "text", "text": "A"}, {"type": "text", "text": "B"}], "key"),
-    ("system", None, "neutral"),
-    ("system", [], "neutral"),
-    ("tool_choice", None, "neutral"),
-    ("stream", False, "neutral"),
-    ("stream", "yes", "bypass unreadable"),
-    ("messages", [], "bypass unreadable"),
-    ("messages", "hello", "bypass unreadable"),
-    ("messages", [{"role": "user", "content": " "}], "bypass unreadable"),
-    ("messages", [{"role": "assistant", "content": "a"}], "bypass unreadable"),
-    ("model", None, "bypass unreadable"),
-    ("model", "", "bypass unreadable"),
-    ("model", 5, "bypass unreadable"),
-]
+# What counts of a request.
 
 
 def test_every_parameter_of_the_sdk_is_decided() -> None:
     known = get_type_hints(message_create_params.MessageCreateParamsStreaming)
-    assert FIELDS.keys() == known.keys()
+    assert MESSAGES_PARAMS.keys() == known.keys()
+    betas = get_type_hints(beta_params.MessageCreateParamsStreaming)
+    assert (MESSAGES_PARAMS | MESSAGES_BEYOND).keys() >= betas.keys()
 
 
-@pytest.mark.parametrize(("name", "value", "what"), [(name, *told) for name, told in FIELDS.items()] + MORE)
-def test_a_field_and_the_key(name: str, value: Any, what: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [
+        (name, *case)
+        for table in (MESSAGES_PARAMS, MESSAGES_BEYOND)
+        for name, cases in table.items()
+        for case in cases
+    ],
+)
+def test_a_field_and_the_key(name: str, kind: str, value: Any) -> None:
     before, after = entry(ASKED), entry(ASKED | {name: value})
     assert not before.startswith("bypass")
-    if what.startswith("bypass"):
-        assert after == what
-    else:
-        assert (after == before) == (what == "neutral")
+    if kind in {NEUTRAL, KEY}:
+        assert (after == before) == (kind == NEUTRAL)
         assert not after.startswith("bypass")
+    else:
+        assert after == f"bypass {kind}"
 
 
 def test_every_change_is_another_question() -> None:
-    changed = [entry(ASKED | {name: value}) for name, (value, what) in FIELDS.items() if what == "key"]
+    changed = [
+        entry(ASKED | {name: value})
+        for name, cases in MESSAGES_PARAMS.items()
+        for kind, value in cases
+        if kind == KEY
+    ]
     assert len(set(changed)) == len(changed)
 
 
@@ -499,7 +465,14 @@ def block(text: str) -> Body:
     return {"type": "text", "text": text}
 
 
+BILLED = "x-anthropic-billing-header: cc_version=2.1.177.01c; cc_entrypoint=cli; cch={};"
+
 SAME: dict[str, tuple[Body, Body]] = {
+    "who is billed": (
+        talk("Hi.", system=[block(BILLED.format("36ee5")), block("a")]),
+        talk("Hi.", system=[block(BILLED.format("0aaa9")) | MARK, block("a")]),
+    ),
+    "only who is billed": (talk("Hi."), talk("Hi.", system=[block(BILLED.format("36ee5"))])),
     "text and a block": (talk("Hi."), talk([block("Hi.")])),
     "of the system": (talk("Hi.", system="Brief."), talk("Hi.", system=[block("Brief.") | MARK])),
     "marks": (
@@ -535,6 +508,14 @@ OTHER: dict[str, tuple[Body, Body]] = {
     "a schema's null": (
         talk("Hi.", tools=[LOOK]),
         talk("Hi.", tools=[LOOK | {"input_schema": {"type": "object", "properties": {}}}]),
+    ),
+    "more than who is billed": (
+        talk("Hi.", system=[block(BILLED.format("36ee5") + "\nBe brief.")]),
+        talk("Hi.", system=[block(BILLED.format("36ee5") + "\nBe kind.")]),
+    ),
+    "who is billed, but not first": (
+        talk("Hi.", system=[block("a"), block(BILLED.format("36ee5"))]),
+        talk("Hi.", system=[block("a"), block(BILLED.format("0aaa9"))]),
     ),
     "prefill": (talk("Hi."), talk("Hi.", "Well")),
     "a system message": (
@@ -615,14 +596,15 @@ REQUEST = st.fixed_dictionaries(
     {"model": TEXT | JSON, "messages": st.lists(MESSAGE, max_size=4) | JSON},
     optional={
         name: JSON
-        for name in [*FIELDS, "temperature", "mcp_servers", "thread"]
+        for name in [*MESSAGES_PARAMS, "temperature", "mcp_servers", "thread"]
         if name not in {"model", "messages"}
     },
 )
 
 
 @given(
-    REQUEST | st.dictionaries(st.sampled_from(sorted(FIELDS)), JSON), st.dictionaries(TEXT, TEXT, max_size=2)
+    REQUEST | st.dictionaries(st.sampled_from(sorted(MESSAGES_PARAMS)), JSON),
+    st.dictionaries(TEXT, TEXT, max_size=2),
 )
 def test_any_request_is_read_or_bypassed(body: Body, headers: dict[str, str]) -> None:
     reading = read(body, headers)

@@ -17,108 +17,18 @@ from service.cache.dialects.responses import Responses
 from service.cache.digests import Keyring
 from service.errors import InvalidInputError
 from service.model import LookupRequest, QueryFields, Tenant, Tier
+from tests.parameters import CHAT_PARAMS, FUNCTION, KEY, NEUTRAL, RESPONSES_PARAMS, TOOL, Table
 
 KEYS = Keyring(b"dialects").of(Tenant("acme"))
 CHAT: Dialect = Chat()
 RESPONSES: Dialect = Responses()
 BOTH = (Tier.EXACT, Tier.SEMANTIC)
 
-FUNCTION = {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}
-TOOL = {"type": "function", "function": FUNCTION}
-FLAT_TOOL = {"type": "function", "strict": True, **FUNCTION}
-
 ASKED: dict[str, Any] = {
     "model": "gpt-6-luna",
     "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Is it warm?"}],
 }
 SAID: dict[str, Any] = {"model": "gpt-6-luna", "input": "Is it warm?", "instructions": "Be brief."}
-
-NEUTRAL, KEY = "neutral", "key"
-
-CHAT_PARAMS: dict[str, list[tuple[str, Any]]] = {
-    "audio": [("audio", {"format": "wav", "voice": "alloy"})],
-    "frequency_penalty": [(KEY, 0.5)],
-    "function_call": [(KEY, "auto")],
-    "functions": [(KEY, [FUNCTION])],
-    "logit_bias": [(KEY, {"50256": -100})],
-    "logprobs": [(KEY, True)],
-    "max_completion_tokens": [(KEY, 100)],
-    "max_tokens": [(KEY, 100)],
-    "messages": [(KEY, [{"role": "user", "content": "Is it cold?"}])],
-    "metadata": [(NEUTRAL, {"ticket": "1"})],
-    "modalities": [(KEY, ["text"]), ("audio", ["text", "audio"])],
-    "model": [(KEY, "gpt-6-sol")],
-    "moderation": [(KEY, {"model": "omni-moderation-latest"})],
-    "n": [(KEY, 2)],
-    "parallel_tool_calls": [(KEY, False)],
-    "prediction": [(KEY, {"type": "content", "content": "Yes."})],
-    "presence_penalty": [(KEY, 0.5)],
-    "prompt_cache_key": [(NEUTRAL, "support")],
-    "prompt_cache_options": [(NEUTRAL, {"mode": "explicit"}), ("prewarm", {"prewarm": True})],
-    "prompt_cache_retention": [(NEUTRAL, "24h")],
-    "reasoning_effort": [(KEY, "low")],
-    "response_format": [(KEY, {"type": "json_object"})],
-    "safety_identifier": [(NEUTRAL, "u-1")],
-    "seed": [(KEY, 7)],
-    "service_tier": [(NEUTRAL, "flex")],
-    "stop": [(KEY, ["\n"])],
-    "store": [(NEUTRAL, True)],
-    "stream": [(NEUTRAL, True)],
-    "stream_options": [(NEUTRAL, {"include_usage": True})],
-    "temperature": [(KEY, 0), (KEY, 1.5), ("unreadable", "0"), ("unreadable", True), ("unreadable", -1)],
-    "tool_choice": [(KEY, "none")],
-    "tools": [(KEY, [TOOL]), ("server_tools", [{"type": "web_search"}])],
-    "top_logprobs": [(KEY, 3)],
-    "top_p": [(KEY, 0.5)],
-    "user": [(NEUTRAL, "u-1")],
-    "verbosity": [(KEY, "low")],
-    "web_search_options": [("server_tools", {"search_context_size": "low"})],
-}
-
-RESPONSES_PARAMS: dict[str, list[tuple[str, Any]]] = {
-    "access_programs": [(KEY, {"cyber": "standard"})],
-    "background": [(NEUTRAL, False), ("background", True)],
-    "context_management": [(KEY, [{"type": "compaction", "compact_threshold": 1000}])],
-    "conversation": [("conversation", "conv_1")],
-    "image": [(KEY, {"context_compression": "enabled"})],
-    "include": [(KEY, ["reasoning.encrypted_content"])],
-    "input": [(KEY, "Is it cold?")],
-    "instructions": [(KEY, "Be kind.")],
-    "max_output_tokens": [(KEY, 100)],
-    "max_tool_calls": [(KEY, 1)],
-    "metadata": [(NEUTRAL, {"ticket": "1"})],
-    "model": [(KEY, "gpt-6-sol")],
-    "moderation": [(KEY, {"model": "omni-moderation-latest"})],
-    "parallel_tool_calls": [(KEY, False)],
-    "previous_response_id": [("previous_response_id", "resp_1")],
-    "prompt": [(KEY, {"id": "pmpt_1", "version": "2"}), ("prompt", {"id": "pmpt_1"})],
-    "prompt_cache_key": [(NEUTRAL, "support")],
-    "prompt_cache_options": [
-        (NEUTRAL, {"ttl": "12h"}),
-        ("prewarm", {"prewarm": True}),
-        ("diagnostics", {"comparison_response_id": "resp_1"}),
-    ],
-    "prompt_cache_retention": [(NEUTRAL, "24h")],
-    "reasoning": [(KEY, {"effort": "low"})],
-    "safety_identifier": [(NEUTRAL, "u-1")],
-    "service_tier": [(NEUTRAL, "flex")],
-    "store": [(NEUTRAL, True), (KEY, False)],
-    "stream": [(NEUTRAL, True)],
-    "stream_options": [(NEUTRAL, {"include_obfuscation": False})],
-    "temperature": [(KEY, 0), (KEY, 1.5), ("unreadable", "0"), ("unreadable", 10**400)],
-    "text": [(KEY, {"format": {"type": "json_object"}})],
-    "tool_choice": [(KEY, "none")],
-    "tools": [
-        (KEY, [FLAT_TOOL]),
-        (KEY, [{"type": "namespace", "name": "n", "description": "d", "tools": [FLAT_TOOL]}]),
-        ("server_tools", [FLAT_TOOL, {"type": "web_search"}]),
-        ("server_tools", [{"type": "namespace", "tools": [{"type": "mcp"}]}]),
-    ],
-    "top_logprobs": [(KEY, 3)],
-    "top_p": [(KEY, 0.5)],
-    "truncation": [(KEY, "auto")],
-    "user": [(NEUTRAL, "u-1")],
-}
 
 
 def entry_id(reading: Reading) -> str:
@@ -139,7 +49,7 @@ def input_id(*items: Any) -> str:
     return entry_id(RESPONSES.read(SAID | {"input": list(items)}, {}))
 
 
-def rows(dialect: Dialect, body: dict[str, Any], table: dict[str, list[tuple[str, Any]]]) -> list[Any]:
+def rows(dialect: Dialect, body: dict[str, Any], table: Table) -> list[Any]:
     return [
         pytest.param(dialect, body, name, kind, value, id=f"{dialect.path}-{name}-{at}")
         for name, cases in table.items()

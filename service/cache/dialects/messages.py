@@ -1,5 +1,6 @@
 """Anthropic's messages: what of a request counts, and which answers are whole."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeGuard
 
@@ -20,6 +21,7 @@ _SAID = {
     "tool_use": ("id", "name"),
 }
 """Blocks that a replay can say again, with the texts that each has."""
+_ATTRIBUTION = re.compile(r"x-anthropic-billing-header:[^\n]*\n?")
 
 
 class Messages:
@@ -146,8 +148,17 @@ def _query(path: str, body: Body, talk: list[Body]) -> Body:
 
 
 def _listed(system: Any) -> Any:
-    """No list at all and an empty one are the same."""
-    return None if system == [] else system
+    """No list at all and an empty one are the same, also where only Claude Code's line stood in it."""
+    if not isinstance(system, list):
+        return system
+    return system[_is_attribution(system[0]) :] or None if system else None
+
+
+def _is_attribution(block: Any) -> bool:
+    """Whether it says who is billed, and nothing to the model: Claude Code makes it anew for each request."""
+    if not isinstance(block, dict) or block.get("type") != "text" or not isinstance(block.get("text"), str):
+        return False
+    return _ATTRIBUTION.fullmatch(block["text"]) is not None
 
 
 def _version(headers: Mapping[str, str]) -> Body:
