@@ -5,6 +5,7 @@ SemcachedError
 ├── UnauthenticatedError     401
 ├── ForbiddenError           403
 ├── NotFoundError            404
+├── ClientLeftError          499  nobody waits for the answer any more
 ├── TooManyRequestsError     429  over a limit of the key's; try again later
 ├── StoreUnavailableError    503  Redis is away, slow or loading
 │   └── StoreFullError       507  Redis has no room: lookups go on
@@ -75,6 +76,13 @@ class TooManyRequestsError(SemcachedError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ClientLeftError(SemcachedError):
+    """The client went away; nobody reads this."""
+
+    status = 499
+    title = "Client left"
 
 
 class StoreUnavailableError(SemcachedError):

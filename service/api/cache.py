@@ -8,6 +8,7 @@ from litestar import Request, Response, post
 from litestar.di import NamedDependency
 from msgspec import Meta, Struct
 
+from service.api.attending import attended
 from service.api.auth import Principal, Role
 from service.api.authentication import needs
 from service.api.measuring import WAITED
@@ -91,7 +92,8 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
         (answer,) = await services.lookup.answer([question], keys, work)
     else:
         leads = request.user.role >= Role.writer
-        question, answer = await services.lookup.answer_waiting(asked, keys, asked.wait_s, work, leads=leads)
+        waiting = services.lookup.answer_waiting(asked, keys, asked.wait_s, work, leads=leads)
+        question, answer = await attended(request.receive, waiting)
         request.scope["state"][WAITED] = work.waited_ms / 1000
     count(answer, services.label(request.user.tenant))
     services.accounting.looked_up(keys, [question], [answer], work)

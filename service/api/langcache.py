@@ -299,7 +299,10 @@ def router() -> Router:
 
 def _agent_type(request: HttpRequest) -> str:
     """Of the cache that the path names, byte by byte."""
-    raw: bytes = request.scope["raw_path"].partition(PREFIX.encode())[2].partition(b"/")[0]
+    before, _, rest = request.scope["raw_path"].partition(PREFIX.encode())
+    raw = rest.partition(b"/")[0]
+    if before or not raw:  # a path that a router may read in another way than we do
+        raise NotFoundError("the path names no cache")
     try:
         cache_id = unquote_to_bytes(raw).decode()
     except UnicodeDecodeError:

@@ -1,9 +1,8 @@
 """A provider's answer on its way to one client: along with its call, or told again once it is whole."""
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -12,9 +11,10 @@ import msgspec
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from service.api.attending import attended
 from service.api.measuring import WAITED
 from service.cache.dialects.dialect import Body
-from service.errors import SemcachedError, UpstreamError
+from service.errors import ClientLeftError, SemcachedError, UpstreamError
 from service.proxy.call import Call
 from service.proxy.flight import Flight, Head, Piece
 
@@ -69,16 +69,14 @@ class Relay:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         begun = perf_counter()
-        telling, leaving = _task(self._tell(scope, receive, send)), _task(_left(receive))
         try:
-            await asyncio.wait({telling, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if telling.done():
-                telling.result()
+            await attended(receive, self._tell(scope, receive, send))
+        except ClientLeftError:
+            return
         finally:
             if self._one.joined is not None:
                 self._one.joined(self._one.flight.answer, self._shared)
             self._one.flight.leave(self._one.place)
-            await _ended(telling, leaving)
             scope["state"][WAITED] = perf_counter() - begun
 
     async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,21 +141,3 @@ class Relay:
     async def _send(self, piece: Piece, send: Send) -> None:
         if not piece.unasked or self._one.call.reading.usage_wanted:
             await send({"type": "http.response.body", "body": piece.raw, "more_body": True})
-
-
-def _task(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    return asyncio.create_task(work)
-
-
-async def _left(receive: Receive) -> None:
-    """Until the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _ended(*tasks: asyncio.Task[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, Exception):  # told already, or of no one's interest
-            await task

@@ -7,6 +7,7 @@ from litestar import Response, get, post, put
 from litestar.di import NamedDependency
 from msgspec import Struct
 
+from service.api.attending import attended
 from service.api.auth import Role
 from service.api.authentication import needs
 from service.api.cache import MAX_BODY, HttpRequest
@@ -60,7 +61,8 @@ async def look_up_tool(request: HttpRequest, services: NamedDependency[Services]
     asked = _call(await request.body())
     call = services.tools.call(asked, keys)
     work, leads = Work(), request.user.role >= Role.writer
-    answer = await services.tools.look_up(call, asked.wait_s, work, leads=leads)
+    looking = services.tools.look_up(call, asked.wait_s, work, leads=leads)
+    answer = await (looking if asked.wait_s is None else attended(request.receive, looking))
     request.scope["state"][WAITED] = work.waited_ms / 1000
     _count(services, request, asked, answer, (perf_counter() - begun) * 1000 - work.waited_ms)
     if isinstance(answer, ToolHit):

@@ -14,7 +14,7 @@ import pytest
 from bench.processes import Served, served
 from tests.provider.script import Call, Error, Fault, Hold, Script
 from tests.provider.server import Provider, until
-from tests.proxy.apis import CHAT, Api
+from tests.proxy.apis import CHAT, RESPONSES, Api
 from tests.proxy.conftest import kept
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +156,112 @@ async def test_an_error_is_shared_and_not_kept(
     }
     assert provider.calls == 1
     assert kept(http, question) == []
+
+
+async def test_what_changes_no_answer_but_is_repeated_is_each_ones_own(
+    service: Served, provider: Provider, question: str
+) -> None:
+    hold = Hold(at=0)
+    provider.mode = lambda asked: Script(
+        text="Hello.",
+        extra={name: asked.body[name] for name in ("user", "metadata")},
+        fault=Fault(gate=hold),
+    )
+    users = [f"user{number}" for number in range(6)]
+    async with connected(service) as client:
+        asking = [
+            asyncio.create_task(
+                client.post(
+                    RESPONSES.path,
+                    json=RESPONSES.asking(question, user=user, metadata={"of": user}, stream=at % 2 == 0),
+                )
+            )
+            for at, user in enumerate(users)
+        ]
+        await until(lambda: hold.waiting == 1)
+        await inside(client, len(users))
+        hold.release()
+        answers = [one.text for one in await asyncio.gather(*asking)]
+    for user, answer in zip(users, answers, strict=True):
+        assert {one for one in users if f'"{one}"' in answer} == {user}
+    assert provider.calls == 1
+
+
+async def test_an_error_is_for_whom_it_is_about(service: Served, provider: Provider, question: str) -> None:
+    hold = Hold(at=0)
+    provider.mode = lambda asked: Script(
+        error=Error(400) if asked.body["user"] == "too long" else None, fault=Fault(gate=hold)
+    )
+    async with connected(service) as client:
+        asking = [
+            asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, user=user)))
+            for user in ("too long", "fine")
+        ]
+        await until(lambda: hold.waiting >= 1)
+        await inside(client, 2)
+        hold.release()
+        answers = await asyncio.gather(*asking)
+    assert [one.status_code for one in answers] == [400, 200]
+
+
+async def test_a_client_that_leaves_at_once_leaves_no_lease_behind(
+    service: Served, provider: Provider, question: str
+) -> None:
+    """At all points of the lookup; a lease would keep the next one waiting for up to 30 s."""
+    async with connected(service) as client:
+        for number in range(60):
+            asked = CHAT.asking(f"{question} {number}")
+            asking = asyncio.create_task(client.post(CHAT.path, json=asked))
+            await anyio.sleep(number / 2000)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            again = await client.post(CHAT.path, json=asked, timeout=10)
+            assert again.status_code == 200
+    assert provider.inside == 0
+
+
+async def test_a_long_stream_waits_for_nobody_who_wants_it_whole(
+    service: Served, provider: Provider, question: str
+) -> None:
+    hold = Hold(at=1)
+    provider.say(Script(text=question + (" " + "long" * 25_000) * 40, fault=Fault(gate=hold)))
+    async with connected(service) as client:
+        asking = [asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, stream=True)))]
+        await until(lambda: hold.waiting == 1)
+        asking.append(asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question), timeout=20)))
+        await inside(client, 2)
+        hold.release()
+        streamed, whole = await asyncio.gather(*asking)
+    assert len(streamed.content) > 4_000_000 < len(whole.content)
+    assert provider.calls == 2
+
+
+async def test_what_failed_is_counted_as_no_hit(service: Served, provider: Provider, question: str) -> None:
+    agent = {"X-Semcached-Agent-Type": question[-20:]}
+    hold = Hold(at=0)
+    scripts = [
+        (Script(error=Error(500), fault=Fault(gate=hold)), {}),
+        (Script(text="one two", fault=Fault(gate=hold, cut=300, framing="chunked")), {"stream": True}),
+        (Script(fault=Fault(gate=hold)), {}),
+    ]
+    async with connected(service) as client:
+        for at, (script, form) in enumerate(scripts):
+            hold._open.clear()
+            provider.say(script)
+            asking = [
+                asyncio.create_task(
+                    client.post(CHAT.path, json=CHAT.asking(f"{question} {at}", **form), headers=agent)
+                )
+                for _ in range(5)
+            ]
+            await until(lambda: hold.waiting == 1)
+            await inside(client, 5)
+            hold.release()
+            await asyncio.gather(*asking, return_exceptions=True)
+        told = (await client.get("/v1/stats", params={"agent_type": question[-20:]})).json()
+    assert (told["hits"], sum(told["misses"].values()), told["requests"]) == ({"memory": 4}, 11, 15)
+    assert told["stores"]["stored"] == 1
+    assert provider.calls == 3
 
 
 async def test_what_cannot_be_told_in_the_others_form_is_asked_again(

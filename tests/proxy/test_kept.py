@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from bench.processes import Served
+from service.cache.dialects.events import Events
 from tests.provider.script import Call, Error, Fault, Hold, Script
 from tests.provider.server import Provider, wait_until
 from tests.proxy.apis import APIS, CHAT, MESSAGES, RESPONSES, Api
@@ -195,6 +196,45 @@ def test_a_similar_question_is_answered_but_by_no_call_of_a_tool(
     asking = [api.asking(text, **unkept, **api.tools()) for text in (one, other)]
     assert [http.post(api.path, json=each).headers["x-cache"] for each in asking] == ["MISS", "MISS"]
     assert provider.calls == 3
+
+
+ODD: list[Any] = [
+    *(None, 5, -1, 1e308, True, "x", [], {}, [None], [[]], {"a": 1}, {"type": {}}, {"mode": []}),
+    *([{"type": {}}], [{"type": []}], [{"role": {}}], [{"role": "user", "content": [{"type": {}}]}]),
+    *([{"role": "assistant", "tool_calls": [{"id": {}, "function": 5}]}], [{"type": "function", "name": []}]),
+    *(
+        [{"type": "function_call", "call_id": {}}],
+        [{"role": "tool", "tool_call_id": []}],
+        {"include_usage": {}},
+    ),
+]
+ODD_FIELDS = (
+    *("messages", "input", "system", "instructions", "tools", "tool_choice", "model", "stream", "max_tokens"),
+    *("stream_options", "temperature", "n", "modalities", "thinking", "prompt_cache_options", "metadata"),
+)
+
+
+def test_whatever_is_in_a_body_the_provider_says_what_is_wrong(
+    api: Api, provider: Provider, http: httpx.Client, question: str
+) -> None:
+    calls = 0
+    for field in ODD_FIELDS:
+        for value in ODD:
+            answer = http.post(api.path, json=api.asking(question) | {field: value, "seed": calls})
+            calls += 1
+            assert answer.status_code < 500, (field, value, answer.text)
+    assert len(provider.requests) == calls
+
+
+def test_a_streams_byte_order_mark_is_no_part_of_its_first_event(
+    api: Api, provider: Provider, question: str
+) -> None:
+    provider.say(Script(text="Hello there, all of you"))
+    direct = httpx.post(provider.root + api.path, json=api.asking(question, stream=True)).content
+    events = Events()
+    (first, *_) = events.add(b"\xef\xbb\xbf" + direct)
+    assert first.raw.startswith(b"\xef\xbb\xbf")
+    assert first == next(Events().add(direct))._replace(raw=first.raw)
 
 
 @pytest.mark.parametrize("said", ["no-store", "no-cache", "max-age=0, No-Store"])

@@ -113,6 +113,57 @@ def test_the_accounts_of_one_key_are_apart(
     assert provider.requests[-1].headers["openai-project"] == "p"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([("x-litellm-api-key", "a")], [("x-litellm-api-key", "b")]),
+        ([("x-portkey-config", "a")], []),
+        ([("anthropic-beta", "a"), ("anthropic-beta", "b")], [("anthropic-beta", "a")]),
+        ([("anthropic-beta", "a"), ("connection", "anthropic-beta")], [("anthropic-beta", "a")]),
+    ],
+)
+def test_what_goes_upstream_counts(
+    one: list[tuple[str, str]],
+    other: list[tuple[str, str]],
+    keyed: tuple[Served, dict[str, str]],
+    provider: Provider,
+    question: str,
+) -> None:
+    service, keys = keyed
+    ours = [("authorization", f"Bearer {keys['acme writer']}")]
+    told = [
+        service.http.post(MESSAGES.path, json=MESSAGES.asking(question), headers=ours + more).headers[
+            "x-cache"
+        ]
+        for more in (one, other, one, other)
+    ]
+    assert told == ["MISS", "MISS", "HIT", "HIT"]
+    assert provider.calls == 2
+
+
+def test_with_the_settings_key_nobody_chooses_who_pays(
+    keyed: tuple[Served, dict[str, str]], provider: Provider, question: str
+) -> None:
+    service, keys = keyed
+    headers = {"Authorization": f"Bearer {keys['acme writer']}", "OpenAI-Organization": "another"}
+    service.http.post(CHAT.path, json=CHAT.asking(question), headers=headers)
+    assert "openai-organization" not in provider.requests[-1].headers
+
+
+def test_no_key_of_ours_goes_upstream(
+    keyed: tuple[Served, dict[str, str]], provider: Provider, question: str
+) -> None:
+    service, keys = keyed
+    headers = {
+        "X-Semcached-Key": keys["acme writer"],
+        "Authorization": f"Bearer {keys['umbrella writer']}",
+        "X-Api-Key": keys["acme reader"],
+    }
+    for api in APIS:
+        service.http.post(api.path, json=api.asking(question), headers=headers)
+        assert not any(key in str(provider.requests[-1].headers) for key in keys.values())
+
+
 def test_errors_of_our_own_have_the_providers_form(
     keyed: tuple[Served, dict[str, str]], provider: Provider
 ) -> None:

@@ -184,6 +184,11 @@ def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def is_one_of(value: Any, words: frozenset[str]) -> bool:
+    """Whether it is one of some words; a client can put anything there, also what has no hash."""
+    return isinstance(value, str) and value in words
+
+
 def _unmarked(tool: Any) -> Any:
     if not isinstance(tool, dict):
         return tool
@@ -194,7 +199,7 @@ def _unmarked(tool: Any) -> Any:
 def _is_text(message: Body) -> bool:
     content = message.get("content")
     if isinstance(content, list):
-        return all(isinstance(one, dict) and one.get("type") in _TEXTS for one in content)
+        return all(isinstance(one, dict) and is_one_of(one.get("type"), _TEXTS) for one in content)
     return isinstance(content, str)
 
 

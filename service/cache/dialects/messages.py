@@ -13,6 +13,7 @@ NEUTRAL = frozenset({"stream", "metadata", "cache_control", "diagnostics", "serv
 """Fields that don't change the answer; all others do, known or not."""
 
 _FINISHED = frozenset({"end_turn", "stop_sequence", "tool_use"})
+_FREE = frozenset({"auto", "none"})
 _OWN_TOOLS = ("bash_", "text_editor_", "memory_")  # besides `custom`; the client runs them
 _SAID = {
     "text": ("text",),
@@ -169,7 +170,7 @@ def _version(headers: Mapping[str, str]) -> Body:
 def _tiers(body: Body, talk: list[Body]) -> tuple[Tier, ...]:
     """Exact only where a similar question's answer can't be meant."""
     choice = body.get("tool_choice")
-    call = isinstance(choice, dict) and choice.get("type") not in {"auto", "none"}
+    call = isinstance(choice, dict) and not fields.is_one_of(choice.get("type"), _FREE)
     return (Tier.EXACT,) if call or not fields.only_text(talk) else tuple(Tier)
 
 
