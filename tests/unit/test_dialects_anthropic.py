@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cache import canonical
+from service.cache.actions import acts
 from service.cache.dialects.dialect import Body, Dialect, Reading, Spent
 from service.cache.dialects.events import Event, Events, event
 from service.cache.dialects.messages import Messages
@@ -623,6 +624,6 @@ def test_nothing_fails(events: list[tuple[str | None, bytes]], answer: Body) -> 
 def test_what_was_spent() -> None:
     assert DIALECT.spent(ANSWER) == Spent(input=2310, output=77, cached=2000, written=300)
     assert DIALECT.spent({"usage": {"input_tokens": 3, "output_tokens": 4}}) == Spent(3, 4)
-    assert DIALECT.calls_tools(ANSWER)
-    assert not DIALECT.calls_tools(PLAIN)
+    assert acts(msgspec.json.encode(ANSWER))
+    assert not acts(msgspec.json.encode(PLAIN))
     assert DIALECT.addressed(PLAIN, ASKED) == PLAIN

@@ -13,6 +13,7 @@ from openai import APIError, AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
+from service.cache.actions import acts
 from service.cache.dialects.chat import Chat
 from service.cache.dialects.dialect import Dialect, Gathering, Spent
 from service.cache.dialects.events import Events, event
@@ -495,9 +496,9 @@ def test_what_was_spent() -> None:
 
 
 def test_which_answers_call_tools() -> None:
-    calling = {name for name, one in COMPLETIONS.items() if CHAT.calls_tools(one)}
+    calling = {name for name, one in COMPLETIONS.items() if acts(msgspec.json.encode(one))}
     assert calling == {"calls", "text and calls", "several", "odds of a call", "legacy"}
-    assert {name for name, one in RESPONSES_TOLD.items() if RESPONSES.calls_tools(one)} == {"all", "call"}
+    assert {name for name, one in RESPONSES_TOLD.items() if acts(msgspec.json.encode(one))} == {"all", "call"}
 
 
 def test_an_answer_repeats_what_its_own_request_said() -> None:

@@ -54,11 +54,6 @@ class Chat:
             return False
         return all(_is_whole(at, choice) for at, choice in enumerate(choices))
 
-    def calls_tools(self, answer: Body) -> bool:
-        """Whether a choice asks for a tool."""
-        messages = [choice["message"] for choice in answer["choices"]]
-        return any(one.get("tool_calls") or one.get("function_call") for one in messages)
-
     def spent(self, answer: Body) -> Spent | None:
         """What it says that it took."""
         return fields.spent(answer.get("usage"), ("prompt_tokens", "completion_tokens"))

@@ -64,9 +64,6 @@ class Dialect(Protocol):
     def is_whole(self, answer: Body) -> bool:
         """Whether it ended by itself: not cut short, filtered, refused or failed, and of a known shape."""
 
-    def calls_tools(self, answer: Body) -> bool:
-        """Whether it asks for a tool: then it answers its own question only, and no similar one."""
-
     def spent(self, answer: Body) -> Spent | None:
         """What it says that it took."""
 

@@ -59,13 +59,9 @@ class Messages:
             and bool(blocks)
             and all(_is_block(one) for one in blocks)
             and _has_ended(answer)
-            and self.calls_tools(answer) == (answer["stop_reason"] == "tool_use")
+            and any(block["type"] == "tool_use" for block in blocks) == (answer["stop_reason"] == "tool_use")
             and self.spent(answer) is not None
         )
-
-    def calls_tools(self, answer: Body) -> bool:
-        """Whether it asks for a tool."""
-        return any(one["type"] == "tool_use" for one in answer["content"])
 
     def spent(self, answer: Body) -> Spent | None:
         """What it says that it took."""

@@ -52,10 +52,6 @@ class Responses:
         output = answer.get("output")
         return isinstance(output, list) and all(_is_item(one) for one in output) and _says(output)
 
-    def calls_tools(self, answer: Body) -> bool:
-        """Whether it asks for a tool."""
-        return any(item["type"] in _CALLS for item in answer["output"])
-
     def spent(self, answer: Body) -> Spent | None:
         """What it says that it took."""
         return fields.spent(answer.get("usage"), ("input_tokens", "output_tokens"))
