@@ -5,6 +5,7 @@
 A real run of 20 requests (tau-bench's airline agent): its calls and their results, the tools' schemas as the
 calls of all runs show them, and a long system prompt: instructions of ours and other runs as examples.
 Tokens are four characters each; prices are prices.json's. No provider was called.
+The cases of `hard` are as the proxy marks them: where it can't know, or where nothing can be read again.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import json
 import platform
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ SESSION = "33-0"
 TURNS = 20
 EXAMPLES_CHARACTERS = 16_000
 PAUSE_S = 20.0
+CHAT = "a plain chat of 20 turns"
 MODELS: list[tuple[Api, str]] = [
     ("messages", "claude-opus-5-5"),
     ("messages", "claude-sonnet-4-5"),
@@ -71,18 +73,80 @@ def main() -> None:
 
 
 def measure(api: Api, model: str, calls: list[Json]) -> list[Json]:
-    """One agent's run; 20 customers' first questions; the run with tools in disorder, and with pauses."""
+    """One agent's run; customers' first questions; the run with tools in disorder, with pauses; `hard`."""
     run = requests(api, model, calls)
     firsts = [first(api, model, calls, number) for number in range(TURNS)]
     hour: dict[str, Any] = {"ttl": "1h", "history_ttl": "1h"} if api == "messages" else {}
     return [
         row("a run of 20 requests", api, run, PAUSE_S, helper(api)),
-        row("a run, as the proxy marks it", api, run, PAUSE_S, lambda request: dict(marked(request, api))),
+        row("a run, as the proxy marks it", api, run, PAUSE_S, proxied(api)),
         row("20 customers' first requests", api, firsts, PAUSE_S, helper(api)),
         row("20 lone questions", api, firsts, PAUSE_S, helper(api, continues=False)),
         row("a run, its tools in any order", api, disordered(run), PAUSE_S, helper(api)),
         row("a run, ten minutes between", api, run, 600.0, helper(api, **hour)),
+        row("a plain chat, by the helper", api, dict(hard(api, model, calls))[CHAT], PAUSE_S, helper(api)),
+        *(row(f"{name} (proxy)", api, sent, PAUSE_S, proxied(api)) for name, sent in hard(api, model, calls)),
     ]
+
+
+def hard(api: Api, model: str, calls: list[Json]) -> Iterator[tuple[str, list[Json]]]:
+    """Where marks may cost more than they save."""
+    system = f"{INSTRUCTIONS}\n\nRuns that went well:\n{examples(calls)}"
+    question, texts = "What does this say of the flight?", documents(calls)
+    numbers = range(TURNS)
+
+    def ask(text: str, *said: str) -> Json:
+        return request_of(api, model, calls, alternating(*said), system=text, with_tools=False)
+
+    def talk(start: int, count: int) -> list[str]:
+        return [texts[at % len(texts)] for at in range(start, start + count)]
+
+    clock = [f"{system}\nCurrent time: 2026-11-21T10:00:{number:02}" for number in numbers]
+    yield (
+        "a chat, its system prompt ends with the time",
+        [ask(clock[n], *talk(0, 2 * n + 1)) for n in numbers],
+    )
+    yield (
+        "20 customers, the system prompt ends with the name",
+        [ask(f"{system}\nThe customer is {n} Smith.", question) for n in numbers],
+    )
+    yield CHAT, [ask(system, *talk(0, 2 * n + 1)) for n in numbers]
+    yield "a chat, its latest 7 messages", [ask(INSTRUCTIONS, *talk(2 * n, 7)) for n in numbers]
+    yield "one-shots", [ask(INSTRUCTIONS, f"{n} {texts[n]}") for n in numbers]
+    yield "one-shots after two examples", [ask(INSTRUCTIONS, *talk(0, 4), f"{n} {texts[n]}") for n in numbers]
+    yield "one-shots, a forced tool", [forced(api, ask(INSTRUCTIONS, f"{n} {texts[n]}")) for n in numbers]
+    yield "a run that drops its beginning", [trimmed(api, sent) for sent in requests(api, model, calls)]
+
+
+def alternating(*said: str) -> list[Json]:
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(said)]
+
+
+def documents(calls: list[Json]) -> list[str]:
+    """Results of other runs, 8,000 characters each."""
+    text = "\n".join(call["result"] for call in calls if call["session"] != SESSION and not call["error"])
+    return [text[at : at + 8000] for at in range(0, 8000 * 2 * TURNS, 8000)]
+
+
+def forced(api: Api, request: Json) -> Json:
+    schema = {"type": "object", "properties": {"flight": {"type": "string"}}}
+    choices: dict[Api, Json] = {
+        "messages": {"type": "tool", "name": "extract"},
+        "chat": {"type": "function", "function": {"name": "extract"}},
+        "responses": {"type": "function", "name": "extract"},
+    }
+    return {**request, "tools": [tool(api, "extract", schema)], "tool_choice": choices[api]}
+
+
+def trimmed(api: Api, request: Json) -> Json:
+    """The question and the latest three calls with their results."""
+    field = "input" if api == "responses" else "messages"
+    head = 2 if api == "chat" else 1  # its system prompt is a message
+    return {**request, field: [*request[field][:head], *request[field][head:][-6:]]}
+
+
+def proxied(api: Api) -> Callable[[Json], Json]:
+    return lambda request: dict(marked(request, api))
 
 
 def helper(api: Api, **options: Any) -> Callable[[Json], Json]:
@@ -144,9 +208,17 @@ def first(api: Api, model: str, calls: list[Json], number: int) -> Json:
     return request_of(api, model, calls, [{"role": "user", "content": question}])
 
 
-def request_of(api: Api, model: str, calls: list[Json], history: list[Json]) -> Json:
-    system = f"{INSTRUCTIONS}\n\nRuns that went well:\n{examples(calls)}"
-    request: Json = {"model": model, "tools": tools(api, calls)}
+def request_of(
+    api: Api,
+    model: str,
+    calls: list[Json],
+    history: list[Json],
+    *,
+    system: str | None = None,
+    with_tools: bool = True,
+) -> Json:
+    system = system or f"{INSTRUCTIONS}\n\nRuns that went well:\n{examples(calls)}"
+    request: Json = {"model": model, **({"tools": tools(api, calls)} if with_tools else {})}
     if api == "messages":
         return {**request, "max_tokens": 1000, "system": system, "messages": history}
     if api == "responses":

@@ -195,6 +195,7 @@ JSON = st.recursive(
     | st.booleans()
     | st.integers()
     | st.text(max_size=5)
+    | st.just("\ud800" * 3000)
     | st.sampled_from(["user", "text", "tool_use"]),
     lambda inner: (
         st.lists(inner, max_size=4)
@@ -243,7 +244,30 @@ def test_odd_requests_never_fail(request: Json, api: Api) -> None:
     before = copy.deepcopy(request)
     marked(request, api)
     marked({**request, "model": "gpt-6-sol"}, api)
+    assert str(explain(request, api=api))
+    Registry().sent(request, api=api).begun()
     assert request == before
+
+
+@pytest.mark.parametrize("api", ["messages", "chat", "responses"])
+@pytest.mark.parametrize(
+    "content",
+    [[{"type": {}}], [{"type": []}], "\ud800", [{"type": "text", "text": "\ud800" * 9000}], [{1: 2}]],
+)
+def test_marked_never_fails(api: Api, content: Any) -> None:
+    said = [{"role": "user", "content": content}]
+    fields = {"messages": said, "input": said, "system": content, "instructions": content, "tools": content}
+    for model in ("claude-sonnet-4-5", "gpt-6-sol", "gpt-4o"):
+        marked({"model": model, **fields}, api)
+
+
+def test_marked_leaves_alone_what_is_nested_too_deep() -> None:
+    deep: Any = "x"
+    for _ in range(5000):
+        deep = [{"content": deep}]
+    request = {"model": "gpt-6-sol", "messages": [{"role": "user", "content": deep}]}
+    assert marked(request, "chat") is request
+    assert marked(request, "messages") is request
 
 
 @pytest.mark.parametrize(

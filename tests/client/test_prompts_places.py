@@ -13,6 +13,7 @@ import pytest
 from semcached import prompts
 from semcached.prompts import Registry, anthropic, estimate, explain, openai, price, price_file, savings
 from semcached.prompts.prefix import Prefix
+from semcached.prompts.volatile import changes_with_calls
 from tests.client.transcripts import Json, counted, words
 from tests.provider.rules import MINIMUM_OF, PromptCache, has_breakpoints
 
@@ -56,11 +57,66 @@ def test_equal_sets_of_tools_become_equal_bytes() -> None:
         {"name": name, "description": "d", "input_schema": {"type": "object", "properties": {}}}
         for name in "cab"
     ]
-    shuffled = [dict(sorted(tool.items(), reverse=True)) for tool in [tools[2], tools[0], tools[1]]]
-    one, other = (anthropic(claude(tools=value))["tools"] for value in (tools, shuffled))
+    one, other = (anthropic(claude(tools=value))["tools"] for value in (tools, [*tools[1:], tools[0]]))
     assert msgspec.json.encode(one) == msgspec.json.encode(other)
     assert [tool["name"] for tool in one] == ["a", "b", "c"]
     assert anthropic(claude(tools=tools), sort_tools=False)["tools"] == tools
+
+
+def test_inside_of_tools_nothing_moves() -> None:
+    properties = {"reasoning": {"type": "string"}, "answer": {"type": "string"}}
+    tool = {"name": "grade", "input_schema": {"type": "object", "properties": properties}}
+    sent = anthropic(claude(tools=[tool]))["tools"][0]
+    assert list(sent["input_schema"]["properties"]) == ["reasoning", "answer"]
+    assert list(sent) == list(tool)
+
+
+def test_tools_may_be_objects_of_an_sdk() -> None:
+    tool = openai_sdk.types.chat.ChatCompletionMessage(role="assistant", content="not a dict")
+    assert anthropic(claude(tools=[tool]))["tools"] == [tool]
+
+
+def test_openai_sees_by_the_shape_which_api_it_is() -> None:
+    request = {"model": "gpt-6-sol", "instructions": STATIC, "input": "hi"}
+    assert openai(request) == openai(request, api="responses")
+    assert "prompt_cache_breakpoint" in str(openai(request))
+
+
+@pytest.mark.parametrize(
+    ("source", "tokens"),
+    [
+        ({"type": "text", "media_type": "text/plain", "data": STATIC}, len(STATIC) // 4),
+        ({"type": "content", "content": [{"type": "text", "text": STATIC}]}, len(STATIC) // 4),
+        ({"type": "base64", "media_type": "application/pdf", "data": "A" * 90_000}, 1500),
+        ({"type": "file", "file_id": "file_1"}, 1500),
+    ],
+)
+def test_documents_count(source: Json, tokens: int) -> None:
+    said = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+    size = Prefix(claude(messages=said), "messages", count=counted).sizes[-1]
+    assert tokens <= size <= tokens + 100
+    assert "cache_control" in str(anthropic(claude(messages=said)))
+
+
+def test_pictures_count_little_and_arguments_whole() -> None:
+    def size(*parts: Json) -> int:
+        return Prefix(claude(messages=[{"role": "user", "content": list(parts)}]), "messages").sizes[-1]
+
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 90_000}}
+    assert 85 <= size(image) < 150
+    assert (
+        85 <= size({"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 90_000}}) < 150
+    )
+    assert 85 <= size({"type": "tool_result", "tool_use_id": "t", "content": [image]}) < 200
+    assert size({"type": "input_audio", "input_audio": {"data": "A" * 90_000, "format": "wav"}}) < 150
+    assert size({"type": "tool_use", "id": "t", "name": "a", "input": {"data": STATIC, "url": STATIC}}) > 2000
+
+
+@pytest.mark.parametrize("model", ["gpt-35-turbo", "gpt-35-turbo-16k", "gpt-41-mini", "gpt-45-preview"])
+def test_azures_names_are_no_new_models(model: str) -> None:
+    chat = {"model": model, "messages": [{"role": "system", "content": STATIC}]}
+    assert "prompt_cache_breakpoint" not in str(openai(chat))
+    assert prompts.marked(chat, "chat") is chat
 
 
 def test_skips_what_is_below_the_minimum_and_merges_it_into_the_next() -> None:
@@ -189,7 +245,7 @@ def test_no_lifetime_beside_a_retention() -> None:
 
 
 def test_the_key_is_of_model_and_static_part() -> None:
-    def key(*, model: str = "gpt-4.1", system: str = STATIC, said: str = "hi", **options: Any) -> str:
+    def key(*, model: str = "gpt-6-sol", system: str = STATIC, said: str = "hi", **options: Any) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": said}]
         return str(openai({"model": model, "messages": messages}, **options)["prompt_cache_key"])
 
@@ -199,9 +255,12 @@ def test_the_key_is_of_model_and_static_part() -> None:
         == 6
     )
     assert key(version="7", system=TENANT) == key(version="7")
+    assert key(model="gpt-5") == key(model="gpt-5", system=TENANT)
+    timed = [f"{STATIC} Current time: 10:00:{second:02}" for second in (1, 2)]
+    assert key(system=timed[0]) == key(system=timed[1])
     tenants = [
         {
-            "model": "gpt-4.1",
+            "model": "gpt-6-sol",
             "messages": [{"role": "system", "content": STATIC}, {"role": "system", "content": one}],
         }
         for one in ("a", "b")
@@ -308,8 +367,38 @@ def test_a_lone_question_is_not_written_for_a_proxy() -> None:
     alone = prompts.marked(claude(STATIC), "messages")
     assert "cache_control" in str(alone["system"])
     assert "cache_control" not in alone
-    said = [{"role": role, "content": "hi"} for role in ("user", "assistant", "user")]
-    assert prompts.marked(claude(STATIC, messages=said), "messages")["cache_control"] == MARK
+    chat = [{"role": role, "content": "hi"} for role in ("user", "assistant", "user")]
+    assert prompts.marked(claude(STATIC, messages=chat), "messages")["system"] == alone["system"]
+    assert "cache_control" not in prompts.marked(claude(STATIC, messages=chat), "messages")
+    looped = prompts.marked(claude(STATIC, messages=[chat[0], *calls(0, 1)]), "messages")
+    assert looped["messages"][-1]["content"][-1]["cache_control"] == MARK
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("Current time: 2026-11-21T10:00:03Z. Be kind.", True),
+        ("It is now 10:00:03 in Berlin", True),
+        ("<env>current_time: 2026-11-21 10:00</env> Be kind.", True),
+        ('Be kind. {"current_time": "2026-11-21T10:00:03"}', True),
+        ("Be kind.\n2026-11-21T10:00:03+00:00\n", True),
+        ("[2026-11-21 10:00] Be kind.", True),
+        ("Request 0f8e7a52-1111-4222-8333-444455556666: be kind.", True),
+        ("Now is 1795255203, be kind.", True),
+        ("Today is 2026-11-21. Be kind.", False),
+        ('As {"created_at": "2024-05-11T08:28:51", "time": "06:00:00"} and so on. Be kind.', False),
+        ("User 0f8e7a52-1111-4222-8333-444455556666 has a gold card. Be kind.", False),
+        ("now" + " " * 200_000 + "x", False),
+    ],
+)
+def test_what_says_that_it_changes(text: str, changes: bool) -> None:  # noqa: FBT001 - a case
+    assert changes_with_calls(text) == changes
+
+
+def test_marks_nothing_behind_a_time_and_moves_nothing() -> None:
+    sent = prompts.marked(claude(STATIC, f"Current time: 10:00:03. {DOCUMENT}", TENANT), "messages")
+    assert ["cache_control" in block for block in sent["system"]] == [True, False, False]
+    assert sent["messages"] == claude()["messages"]
 
 
 def test_estimates_lean_low() -> None:

@@ -165,7 +165,7 @@ class PromptCache:
 
 def has_breakpoints(model: str) -> bool:
     """Whether it is gpt-5.6 or later."""
-    version = re.match(r"gpt-(\d+)(?:\.(\d+))?(?![\do])", model)
+    version = re.match(r"gpt-(\d)(?:\.(\d+))?(?![\do])", model)
     return version is not None and (int(version[1]), int(version[2] or 0)) >= (5, 6)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.provider.rules import Api, PromptCache, Rejected
+from tests.provider.rules import Api, PromptCache, Rejected, has_breakpoints
 
 MARK = {"type": "ephemeral"}
 HOUR = {"type": "ephemeral", "ttl": "1h"}
@@ -160,3 +160,17 @@ def test_the_latest_breakpoints_are_written() -> None:
     read = [cache.usage("responses", parts(n), 1)["input_tokens_details"]["cached_tokens"] for n in (2, 3)]
     assert read[0] == 0
     assert read[1] > 7500
+
+
+@pytest.mark.parametrize(
+    ("model", "has"),
+    [
+        ("gpt-5.6", True),
+        ("gpt-6-sol", True),
+        ("gpt-35-turbo", False),
+        ("gpt-41-mini", False),
+        ("gpt-4o", False),
+    ],
+)
+def test_which_models_have_breakpoints(model: str, has: bool) -> None:  # noqa: FBT001 - a case
+    assert has_breakpoints(model) == has

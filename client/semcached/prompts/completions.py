@@ -6,8 +6,6 @@ from functools import partial
 from itertools import takewhile
 from typing import Any, Literal
 
-from msgspec import json
-
 from semcached.prompts.marking import RANKS, Volatilities, put, rank_of, text_of, with_ordered_tools
 from semcached.prompts.prefix import (
     MARKS_AT_MOST,
@@ -16,10 +14,14 @@ from semcached.prompts.prefix import (
     Block,
     Prefix,
     Request,
+    canonical,
     mode_of,
+    openai_api_of,
     text_part,
+    tool_name,
 )
 from semcached.prompts.tokens import Counter, estimate
+from semcached.prompts.volatile import find_volatile
 
 Lifetime = Literal["30m", "12h"]
 
@@ -32,7 +34,7 @@ _VOLATILE = RANKS["volatile"]
 def openai(
     request: Request,
     *,
-    api: Literal["chat", "responses"] = "chat",
+    api: Literal["chat", "responses"] | None = None,
     volatility: Volatilities | None = None,
     ttl: Lifetime = "30m",
     continues: bool = True,
@@ -50,13 +52,13 @@ def openai(
 
     Args:
         request: of `chat.completions.create` or `responses.create`; it stays, parts of it are shared.
-        api: which of them.
+        api: which of them; None: responses if it has `input` or `instructions`, else chat.
         volatility: of texts of the leading messages and of parts of the first user message.
         ttl: of breakpoints; 12h in responses only.
         continues: another request will begin with this one; False: its own end isn't written.
-        version: goes into the key in place of the static part's digest, as of a prompt that is released.
+        version: goes into the key in place of tools and beginning, as of a prompt that is released.
         shard: goes into the key, where one prefix gets more than some 15 requests a minute.
-        sort_tools: False keeps the order of tools, and of the properties in their schemas.
+        sort_tools: False keeps the order of tools.
         move_instructions: make `instructions` a developer message, which can be marked (gpt-5.6 and later).
         model: where the request doesn't name it as OpenAI does.
         count: tokens of a text.
@@ -64,6 +66,7 @@ def openai(
     Raises:
         ValueError: a TTL that the API hasn't, or a volatility that isn't known.
     """
+    api = api or openai_api_of(request)
     if (api, ttl) == ("chat", "12h"):
         raise ValueError("ttl='12h' is for api='responses'; chat completions have 30m")
     volatility = volatility or {}
@@ -200,15 +203,20 @@ def _system(prefix: Prefix) -> list[Block]:
 
 
 def _key(prefix: Prefix, volatility: Volatilities, version: str | None, shard: str | None) -> str:
-    """The same for every request with this model and this static part."""
+    """The same for all requests that could read from each other: with another key nothing is read."""
     parts: list[Any] = [prefix.model]
     if version is not None:
         parts.append(version)
     else:
-        parts += [block.value for block in prefix.blocks if block.section == "tools"]
-        parts += [
-            block.text for block in _system(prefix) if rank_of(block.text, volatility) <= RANKS["document"]
-        ]
+        parts += [tool_name(block.value) for block in prefix.blocks if block.section == "tools"]
+        parts.append(_beginning(prefix, volatility))
     if shard is not None:
         parts.append({"shard": shard})
-    return "semcached-" + hashlib.blake2b(json.encode(parts, order="sorted"), digest_size=12).hexdigest()
+    return "semcached-" + hashlib.blake2b(canonical(parts), digest_size=12).hexdigest()
+
+
+def _beginning(prefix: Prefix, volatility: Volatilities) -> str:
+    """The first text, if it stays: all that could be read has it. Empty where models read parts of a text."""
+    text = next((block.text for block in _system(prefix)), "")
+    stays = rank_of(text, volatility) <= RANKS["document"] and find_volatile(text) is None
+    return text if prefix.has_breakpoints and stays else ""

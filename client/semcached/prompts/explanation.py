@@ -1,6 +1,6 @@
 """What a provider will keep of a request, for how long, and what not and why."""
 
-from msgspec import Struct, json
+from msgspec import Struct
 
 from semcached.prompts.prefix import (
     MARKS_AT_MOST,
@@ -12,6 +12,7 @@ from semcached.prompts.prefix import (
     Section,
     Ttl,
     api_of,
+    canonical,
     mode_of,
 )
 from semcached.prompts.prices import find_price
@@ -139,7 +140,7 @@ def _warning(at: int, block: Block, cached: int) -> str | None:
     """Of tools and system only: in a conversation, what was said doesn't change."""
     if block.section == "messages" or at > cached:
         return None
-    text = block.text or json.encode(block.value, enc_hook=repr).decode()
+    text = block.text or canonical(block.value).decode()
     found = find_volatile(text)
     return (
         None

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from msgspec import json
-
-from semcached.prompts.prefix import Path, Request, tool_name
+from semcached.prompts.prefix import Path, Request, canonical, tool_name
 
 Volatility = Literal["static", "document", "tenant", "volatile"]
 """How often a part of the system prompt changes: never, with the documents, by tenant, with every call."""
@@ -39,9 +37,8 @@ def put(node: Any, path: Path, change: Callable[[Any], Any]) -> Any:
 
 
 def ordered_tools(tools: Iterable[Any]) -> list[Any]:
-    """By name, their keys too: equal sets become equal bytes."""
-    canonical = [json.decode(json.encode(tool, order="sorted")) for tool in tools]
-    return sorted(canonical, key=lambda tool: (tool_name(tool), json.encode(tool)))
+    """By name; inside they stay, for models write arguments in the order of a schema's properties."""
+    return sorted(tools, key=lambda tool: (tool_name(tool), canonical(tool)))
 
 
 def with_ordered_tools(request: Request) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def anthropic(
         history_ttl: of the conversation; not longer than `ttl`.
         continues: another request will begin with this one; False: its own end isn't written.
         replace: take the marks that are there away first, as of a request that was marked and has grown.
-        sort_tools: False keeps the order of tools, and of the properties in their schemas.
+        sort_tools: False keeps the order of tools.
         model: where the request doesn't name it as Anthropic does.
         count: tokens of a text.
 
@@ -63,6 +63,13 @@ def anthropic(
     prefix = Prefix(request, "messages", model=model, count=count)
     plan = _Plan(prefix, volatility, ttl, history_ttl)
     return _marked(prefix, list(plan.wishes(continues=continues)), automatic=plan.is_plain)
+
+
+def with_breakpoints(prefix: Prefix, volatility: Volatilities, *, continues: bool) -> dict[str, Any]:
+    """The request in its own order; unless it continues, no message is written, a document neither."""
+    plan = _Plan(prefix, volatility, "5m", "5m")
+    wishes = [wish for wish in plan.wishes(continues=continues) if continues or wish.at < plan.first]
+    return _marked(prefix, wishes, automatic=plan.is_plain)
 
 
 def unmarked(request: Request) -> dict[str, Any]:
@@ -85,7 +92,7 @@ class _Plan:
         self._volatility = volatility
         self._ttl: Lifetime = ttl
         self._history_ttl: Lifetime = history_ttl
-        self._first = next(
+        self.first = next(
             (at for at, one in enumerate(self._blocks) if one.section == "messages"), len(self._blocks)
         )
 
@@ -93,7 +100,7 @@ class _Plan:
     def is_plain(self) -> bool:
         """A chat without tool calls, that the automatic breakpoint serves."""
         kinds = {
-            block.value.get("type") for block in self._blocks[self._first :] if isinstance(block.value, dict)
+            str(one.value.get("type")) for one in self._blocks[self.first :] if isinstance(one.value, dict)
         }
         return kinds.isdisjoint(_TOOL_USE) and len(self._blocks) - self._turn_before() <= ROLLING
 
@@ -117,12 +124,12 @@ class _Plan:
     def _rolling(self) -> Iterator[tuple[int, int, Lifetime]]:
         """The end, the end of the request before, and every 15 blocks of a long turn between them."""
         last, before = len(self._blocks) - 1, self._turn_before()
-        if last < self._first:
+        if last < self.first:
             return
-        yield last, self._first, self._history_ttl
-        if self._first <= before < last - ROLLING:
+        yield last, self.first, self._history_ttl
+        if self.first <= before < last - ROLLING:
             yield from (
-                (at, self._first, self._history_ttl)
+                (at, self.first, self._history_ttl)
                 for at in (before, *range(last - ROLLING, before, -ROLLING))
             )
 
@@ -132,7 +139,7 @@ class _Plan:
         latest = next((at for at in range(len(blocks) - 1, -1, -1) if blocks[at].role == "assistant"), -1)
         while latest >= 0 and blocks[latest].role == "assistant":
             latest -= 1
-        return max(latest, self._first - 1)
+        return max(latest, self.first - 1)
 
     def _ends(self) -> Iterator[int]:
         """Of the static part, the tools, the documents, the tenant's part."""
@@ -146,10 +153,10 @@ class _Plan:
 
     def _documents(self) -> Iterator[int]:
         """The last of those that the conversation begins with."""
-        at = self._first
+        at = self.first
         while at < len(self._blocks) and self._is_document(self._blocks[at]):
             at += 1
-        if at > self._first:
+        if at > self.first:
             yield at - 1
 
     def _is_document(self, block: Block) -> bool:
@@ -159,7 +166,7 @@ class _Plan:
 
     def _ranks(self) -> list[int]:
         """Of the blocks before the messages; -1: a tool."""
-        shared = self._blocks[: self._first]
+        shared = self._blocks[: self.first]
         return [-1 if one.section == "tools" else rank_of(one.text, self._volatility) for one in shared]
 
 

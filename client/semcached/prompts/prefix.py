@@ -30,7 +30,21 @@ _THINKING = ("thinking", "redacted_thinking")
 SYSTEM_ROLES = ("system", "developer")
 _MARKS = ("cache_control", "prompt_cache_breakpoint")
 _PARTS = ("text", "image_url", "input_audio", "file", "input_text", "input_image", "input_file")
-_INLINE = ("data", "file_data", "image_url", "url")  # base64 isn't billed by its length
+
+PICTURE = 85
+"""Tokens at least: OpenAI's for `detail: low`. Anthropic's are width times height / 750, up to 1,568."""
+FILE = 1500
+"""Tokens at least: a PDF of one page has 1,500 to 3,000, says Anthropic's documentation."""
+_ATTACHED = {
+    "image": PICTURE,
+    "image_url": PICTURE,
+    "input_image": PICTURE,
+    "document": FILE,
+    "file": FILE,
+    "input_file": FILE,
+}
+_WRITTEN = ("text", "content")  # sources of a document whose words are in the request
+_ARGUMENTS = ("input", "arguments")
 
 
 class _Place(NamedTuple):
@@ -113,7 +127,7 @@ class Prefix:
         """The block with which a prefix has the minimum; their number, if none has. Counts no further."""
         tokens = 0
         for at, block in enumerate(self.blocks):
-            tokens += self._count(_countable(block.value))
+            tokens += self._tokens(block)
             if tokens >= self.minimum:
                 return at
         return len(self.blocks)
@@ -121,21 +135,21 @@ class Prefix:
     @cached_property
     def sizes(self) -> list[int]:
         """Tokens up to and with each block."""
-        return list(accumulate(self._count(_countable(block.value)) for block in self.blocks))
+        return list(accumulate(map(self._tokens, self.blocks)))
 
     @cached_property
     def digests(self) -> list[bytes]:
         """Of everything up to and with each block, and of what else the provider compares."""
         layers = settings(self.request, self.api)
         state = hashlib.blake2b(
-            _canonical([self._account, self.api, self.model, layers["all"]]), digest_size=16
+            canonical([self._account, self.api, self.model, layers["all"]]), digest_size=16
         )
         digests, section = [], ""
         for block in self.blocks:
             if block.section == "messages" != section:
-                state.update(_canonical(layers["messages"]))
+                state.update(canonical(layers["messages"]))
             section = block.section
-            state.update(_canonical([section, block.role, block.value]))
+            state.update(canonical([section, block.role, block.value]))
             digests.append(state.digest())
         return digests
 
@@ -197,6 +211,10 @@ class Prefix:
         """The latest block at or before `at`, from `first` on, that a mark may stand on; -1: none."""
         return next((place for place in range(at, first - 1, -1) if self.blocks[place].can_mark), -1)
 
+    def _tokens(self, block: Block) -> int:
+        words = canonical(_without_inline(block.value)).decode()
+        return self._count(words) + _attached(block.value)
+
     def _message_ends(self) -> Iterator[int]:
         for at, block in enumerate(self.blocks):
             after = self.blocks[at + 1] if at + 1 < len(self.blocks) else None
@@ -233,6 +251,11 @@ def api_of(request: Request, model: str | None = None) -> Api:
     name = model if model is not None else str(request.get("model") or "")
     if "claude" in name or "system" in request:
         return "messages"
+    return openai_api_of(request)
+
+
+def openai_api_of(request: Request) -> Literal["chat", "responses"]:
+    """Which of OpenAI's, by its shape."""
     return "responses" if "input" in request or "instructions" in request else "chat"
 
 
@@ -278,21 +301,40 @@ def _sequence(value: Any) -> Sequence[Any]:
     return value if isinstance(value, list | tuple) else ()
 
 
-def _canonical(value: Any) -> bytes:
-    return json.encode(value, order="sorted", enc_hook=repr)
+def canonical(value: Any) -> bytes:
+    """JSON, its keys in order; of what is no JSON (a half of a surrogate pair, a number as key) its repr."""
+    try:
+        return json.encode(value, order="sorted", enc_hook=repr)
+    except (TypeError, UnicodeEncodeError):
+        return repr(value).encode()
 
 
-def _countable(value: Any) -> str:
-    return _canonical(_without_inline(value)).decode()
-
-
-def _without_inline(value: Any, name: str = "") -> Any:
+def _without_inline(value: Any) -> Any:
+    """Without base64, which isn't billed by its length; arguments of calls are, whatever they hold."""
     if isinstance(value, Mapping):
-        return {key: _without_inline(one, str(key)) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_inline(one) for one in value]
-    long = isinstance(value, str) and name in _INLINE and len(value) > 1000  # noqa: PLR2004 - no link is
-    return "" if long else value
+        return {
+            key: one if key in _ARGUMENTS else "" if _is_inline(value, key, one) else _without_inline(one)
+            for key, one in value.items()
+        }
+    return [_without_inline(one) for one in value] if isinstance(value, list) else value
+
+
+def _is_inline(holder: Mapping[str, Any], key: Any, value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    coded = holder.get("type") == "base64" or "format" in holder  # OpenAI's `input_audio` has a format
+    return key == "file_data" or (key == "data" and coded) or (key != "text" and value.startswith("data:"))
+
+
+def _attached(value: Any) -> int:
+    """Tokens of pictures and files, whose words aren't there to be counted; those of a tool's result, too."""
+    if not isinstance(value, Mapping):
+        return sum(map(_attached, _sequence(value)))
+    kind = value.get("type")
+    here = _ATTACHED.get(kind, 0) if isinstance(kind, str) else 0
+    if _mapping(value.get("source")).get("type") in _WRITTEN:
+        here = 0
+    return here + sum(_attached(value.get(name)) for name in ("content", "output"))
 
 
 def _has_images(value: Any) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 _DATE = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
-_GPT = re.compile(r"gpt-(\d+)(?:\.(\d+))?")
+_GPT = re.compile(r"gpt-(\d)(?:\.(\d+))?(?![\do])")  # no gpt-35, as Azure calls 3.5
 
 
 class UnknownModelError(LookupError):
