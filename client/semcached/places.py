@@ -35,7 +35,7 @@ def place_of(fn: Callable[..., Any], instead: str) -> str:
 
 def place_of_class(kind: type) -> str | None:
     """As of a function; None: it has none."""
-    home = _home(kind.__module__, vars(sys.modules.get(kind.__module__, object)))
+    home = _home(kind.__module__, getattr(sys.modules.get(kind.__module__), "__dict__", {}))
     return None if home is None else f"{home}.{kind.__qualname__}"
 
 
@@ -54,6 +54,6 @@ def _home(module: str, scope: Mapping[str, Any]) -> str | None:
 
 
 def _captured(fn: Callable[..., Any], qualified: str) -> str:
-    """Variables of the function around it. One that is made once, in a module or class, has them for good."""
+    """Variables of the function around it, which is called for each such function anew."""
     names = getattr(getattr(fn, "__code__", None), "co_freevars", ())
     return ", ".join(of for of in names if of != "__class__") if "<locals>" in qualified else ""

@@ -100,7 +100,7 @@ def _sync(fn: Any, recipe: Recipe, given: Any) -> Any:
             with _runs(asked):
                 result = fn(*args, **kwargs)
             awaited = _is_awaited(recipe, result)
-            if _keeps(answer):
+            if _keeps(answer) and not awaited:
                 store = _store(recipe, asked, answer, result, time.perf_counter() - begun)
                 kept = ask(client, recipe.name, store, recipe.timeout_s)
         finally:  # also where the process ends

@@ -437,6 +437,7 @@ async def test_a_sync_wrapper_of_an_async_function_is_told_once(
 
     assert [await tool(1), await tool(1), await tool(2)] == [1, 1, 2]
     assert caplog.text.count("put the decorator right above `async def`") == 1
+    assert "isn't kept" not in caplog.text
     found = client.lookup_tool(agent_type=agent, tool=agent, arguments={"x": 1}, wait_s=0)
     assert isinstance(found, ToolMiss)
     assert found.lease
