@@ -9,6 +9,8 @@ from semcached import calls
 from semcached.calls import Call
 from semcached.guarded import say_once
 from semcached.model import Hit, Miss
+from semcached.options import checked_options
+from semcached.places import place_of
 from semcached.signatures import Parameters
 from semcached.tools import TIMEOUT_S, WAIT_S, Sources
 from semcached.wrapping import checked, wrapped
@@ -27,7 +29,9 @@ class AnswerRecipe:
         name: str,
         parameters: Parameters,
         scope: Mapping[str, Any],
+        version: str | None,
         *,
+        shares: bool,
         asks: Mapping[str, Any],
         keeps: Mapping[str, Any],
         sources: Sources,
@@ -37,25 +41,28 @@ class AnswerRecipe:
         self.timeout_s = timeout_s
         self._parameters = parameters
         self._scope = scope
+        self._version = version
+        self._shares = shares
         self._asks = asks
         self._keeps = keeps
         self._sources = sources
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
         """See `Recipe`."""
-        given = self._parameters.bound(args, kwargs)
-        if given is None:
+        bound = self._parameters.bound(args, kwargs)
+        if bound is None:
             return None
+        given = bound.given
         prompt = given.pop(self._parameters.names[0])
         if type(prompt) is not str:
             say_once(self.name, "arguments", "runs uncached: the prompt is no str")
             return None
         params = self._parameters.as_json(given)
-        return (
-            None
-            if params is None
-            else {**self._scope, "prompt": prompt} | ({"params": params} if given else {})
-        )
+        if params is None:
+            return None
+        version = self._version if self._shares else bound.versioned(self._version)
+        asked = {**self._scope, "prompt_version": version, "prompt": prompt}
+        return asked | ({"params": params} if given else {})
 
     def lookup(self, asked: dict[str, Any]) -> Call[Hit | Miss]:
         """See `Recipe`."""
@@ -107,41 +114,46 @@ def cached_answer(
     """Keep a function's answers, and serve them to equal prompts, and to similar ones as the policy says.
 
     The function's first parameter (after `self`) is the prompt; its others go into the scope as `params`:
-    they must be plain JSON, and answers are shared between equal ones only. Else all is as in `cached_tool`.
+    they must be plain JSON, and answers are shared between equal ones only. Else all is as in `cached_tool`:
+    two instances of one class share, so the system prompt must not be an attribute of `self`.
 
     Args:
         agent_type: which kind of agent asks; its policy decides.
         model: the LLM that answers.
         system: the system prompt, if it changes the answer.
-        prompt_version: of what the function makes of the prompt. Absent: its module and name, so that two
-            functions don't share; None or a text: whoever has the same shares.
+        prompt_version: of what the function makes of the prompt. Absent: its module, name and class, so that
+            two functions don't share; None or a text: whoever has the same shares.
         attributes: names and values that must be equal.
         tiers: where to look, `exact` or `semantic`; both if None.
         threshold: least similarity, instead of the policy's.
-        ttl: seconds; absent: the policy's; None: no end.
-        ignore: parameters that don't change the answer.
+        ttl: seconds, 1 or more; absent: the policy's; None: no end.
+        ignore: parameters that don't change the answer; not the prompt.
         wait: see `cached_tool`.
         sources: see `cached_tool`.
         client: see `cached_tool`.
         timeout_s: see `cached_tool`.
 
     Raises:
-        TypeError: see `cached_tool`; or the function has no parameter.
+        TypeError: see `cached_tool`; or the function has no parameter that could be the prompt.
+        ValueError: see `cached_tool`.
     """
+    checked_options(ttl=ttl, wait=wait, timeout_s=timeout_s, sources=sources)
 
     def decorated(fn: A) -> A:
         checked(fn, "cached_answer")
         name = getattr(fn, "__qualname__", agent_type)
-        parameters = Parameters(name, fn, ignore)
-        if not parameters.names:
-            raise TypeError(f"{name}: needs a parameter, the prompt")
-        version = f"{fn.__module__}.{name}" if prompt_version is UNSET else prompt_version
-        scope = {"agent_type": agent_type, "model": model, "system": system, "prompt_version": version}
+        parameters = Parameters(name, fn, ignore, shares=prompt_version is not UNSET)
+        if parameters.first is None or parameters.first not in parameters.names:
+            raise TypeError(f"{name}: needs a parameter that isn't ignored, the prompt, as its first")
+        version = place_of(fn, "a prompt_version") if prompt_version is UNSET else prompt_version
+        scope = {"agent_type": agent_type, "model": model, "system": system}
         asks = {"tiers": tiers, "threshold": threshold, "wait_s": wait}
         recipe = AnswerRecipe(
             name,
             parameters,
             scope | ({} if attributes is None else {"attributes": dict(attributes)}),
+            version,
+            shares=prompt_version is not UNSET,
             asks={of: value for of, value in asks.items() if value is not None},
             keeps={} if ttl is UNSET else {"ttl_s": ttl},
             sources=sources,

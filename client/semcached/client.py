@@ -13,7 +13,7 @@ from semcached import calls, fields, model
 from semcached.breaker import Breaker
 from semcached.calls import Call
 from semcached.errors import DeadlineError, SemcachedError
-from semcached.sending import LIMITS, pause_s, result, timeouts, translated
+from semcached.sending import LIMITS, pause_s, result, timeouts, translated, whole
 from semcached.settings import settings
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Client(_Base):
     """
 
     def send(self, call: Call[T], timeout_s: float | None = None, retries: int | None = None) -> T:
-        """Make a call of `semcached.calls`. The deadline is for each step of a request.
+        """Make a call of `semcached.calls`. The deadline is for each step, then for the answer as a whole.
 
         Raises:
             SemcachedError: see `errors.py`.
@@ -109,16 +109,19 @@ class Client(_Base):
             tried += 1
 
     def _once(self, call: Call[T], seconds: float) -> T:
-        http = self._http()
-        with translated():
-            response = http.request(
+        http, until = self._http(), time.monotonic() + seconds
+        with (
+            translated(),
+            http.stream(
                 call.method,
                 call.path,
                 content=call.body,
                 params=call.query or None,
                 timeout=timeouts(self._settings, seconds),
-            )
-        return result(call, response)
+            ) as response,
+        ):
+            body = whole(response.iter_bytes(), until)
+        return result(call, response, body)
 
     def _http(self) -> httpx.Client:
         """This process' pool. Its parent's isn't touched: the parent uses it."""
@@ -355,7 +358,7 @@ class AsyncClient(_Base):
             raise
         except TimeoutError as error:
             raise DeadlineError(f"no answer within {seconds:g} s") from error
-        return result(call, response)
+        return result(call, response, response.content)
 
     async def _http(self) -> httpx.AsyncClient:
         """This loop's pool."""

@@ -128,6 +128,8 @@ _BY_STATUS: Mapping[int, type[ServiceError]] = {
     507: FullError,
 }
 _SERVER = 500
+FOREIGN = "Unknown"
+"""Title of an error that another server may have answered."""
 _problem = msgspec.json.Decoder(Problem).decode
 
 
@@ -160,7 +162,7 @@ def _told(body: bytes) -> Problem:
             return problem
         error = _failure(body).error
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Problem(title="Unknown", detail=body[:200].decode(errors="replace"))
+        return Problem(title=FOREIGN, detail=body[:200].decode(errors="replace"))
     fields = () if error.param is None else (FieldError(error.param, error.message),)
     return Problem(title=error.type, detail=error.message, errors=fields)
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from semcached import calls
 from semcached.calls import Call
-from semcached.errors import SemcachedError, ServerError, ServiceError, UnauthenticatedError
+from semcached.errors import (
+    FOREIGN,
+    SemcachedError,
+    ServerError,
+    ServiceError,
+    TransportError,
+    UnauthenticatedError,
+    UnreadableError,
+)
 
 if TYPE_CHECKING:
     from semcached.client import AsyncClient, Client
@@ -19,6 +27,7 @@ log = logging.getLogger("semcached")
 
 MAX_BODY = 1024 * 1024
 """Bytes that the service takes."""
+NOT_FOUND, NOT_ALLOWED, TOO_LARGE = 404, 405, 413
 
 _said: set[tuple[str, ...]] = set()
 _clients: dict[str, Any] = {}
@@ -111,10 +120,19 @@ async def ask_async(
 def _judge(
     client: "Client | AsyncClient", about: str, call: Call[Any], error: Exception, took_s: float
 ) -> None:
-    """Whether the service is away, or only this call was wrong. A store may fail where lookups go on."""
-    away = isinstance(error, UnauthenticatedError) or (isinstance(error, ServerError) and call.reads)
-    if isinstance(error, ServiceError) and not away:
+    """Whether the service is away, or only this call was wrong."""
+    if isinstance(error, ServiceError) and not _is_away(call, error):
         client.breaker.worked(took_s)
         say_once(about, str(error.status), f"runs uncached: {error}")
-    else:
+    elif isinstance(error, ServiceError | TransportError | UnreadableError):
         client.breaker.failed(error, took_s)
+    else:
+        say_once(about, type(error).__name__, f"runs uncached: {type(error).__name__}: {error}")
+
+
+def _is_away(call: Call[Any], error: ServiceError) -> bool:
+    """A store may fail where lookups go on. A lookup that isn't found was asked at a wrong address."""
+    if isinstance(error, UnauthenticatedError) or not call.reads:
+        return isinstance(error, UnauthenticatedError)
+    foreign = error.title == FOREIGN and error.status != TOO_LARGE  # a proxy's limit of bodies is no address
+    return foreign or isinstance(error, ServerError) or error.status in {NOT_FOUND, NOT_ALLOWED}

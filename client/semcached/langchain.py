@@ -17,6 +17,7 @@ from semcached.client import AsyncClient, Client
 from semcached.errors import SemcachedError
 from semcached.guarded import ask, ask_async, built, default_async_client, default_client, say_once
 from semcached.model import Hit, Miss
+from semcached.options import checked_options
 from semcached.testing import is_testing
 
 ROLES = {
@@ -64,7 +65,12 @@ class SemcachedCache(BaseCache):
             client: for sync calls; else the one of the environment.
             async_client: for async calls; else the one of the environment.
             timeout_s: how long a service that hangs may hold up a call.
+
+        Raises:
+            TypeError: a number is none.
+            ValueError: a number is out of its range.
         """
+        checked_options(ttl=ttl, timeout_s=timeout_s)
         self._named = {"agent_type": agent_type, "model": model}
         self._ttl = {} if ttl is UNSET else {"ttl_s": ttl}
         self._threshold = {} if threshold is None else {"threshold": threshold}

@@ -1,7 +1,8 @@
 """What both clients do alike: a response becomes a result or an error, and an error a pause or the end."""
 
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -50,7 +51,21 @@ def translated() -> Iterator[None]:
         raise BrokenError(f"no whole answer: {type(error).__name__}: {error}") from error
 
 
-def result(call: Call[T], response: httpx.Response) -> T:
+def whole(pieces: Iterable[bytes], until: float) -> bytes:
+    """A body. `until`: when it must be there, of `time.monotonic`.
+
+    Raises:
+        DeadlineError: it isn't: httpx bounds the wait for each piece.
+    """
+    read = []
+    for piece in pieces:
+        if time.monotonic() > until:
+            raise DeadlineError("no whole answer in time")
+        read.append(piece)
+    return b"".join(read)
+
+
+def result(call: Call[T], response: httpx.Response, body: bytes) -> T:
     """What a response says.
 
     Raises:
@@ -59,11 +74,11 @@ def result(call: Call[T], response: httpx.Response) -> T:
     """
     status = response.status_code
     if status >= ERROR and status not in call.also:
-        raise error_of(status, response.content, response.headers.get("retry-after"))
+        raise error_of(status, body, response.headers.get("retry-after"))
     if not (OK <= status < REDIRECT or status in call.also):
         raise UnreadableError(f"status {status}: is this semcached's address?")
     try:
-        return call.read(response.content)
+        return call.read(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UnreadableError(f"the answer is not the contract's: {error}") from error
 

@@ -38,20 +38,22 @@ class Settings(NamedTuple):
 def settings(
     url: str | None, api_key: str | None, timeout_s: float, connect_timeout_s: float, retries: int
 ) -> Settings:
-    """What is given, else what the environment says. An empty variable counts as absent.
+    """What is given, else what the environment says. Blanks around it don't count: files end in one.
 
     Raises:
         ConfigurationError: the address, the key or a number can't be used.
     """
-    url = url or os.environ.get(URL) or DEFAULT_URL
-    api_key = api_key or os.environ.get(KEY) or None
+    url = ((url or os.environ.get(URL) or "").strip() or DEFAULT_URL).rstrip("/")
+    api_key = (api_key or os.environ.get(KEY) or "").strip() or None
+    if url.endswith("/v1"):
+        raise ConfigurationError(f"{URL}: leave out the /v1 at its end, which every call brings along")
     if not _is_address(url):
         raise ConfigurationError(f"{URL}: must be http://host… or https://host…, without a password or query")
     if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
         raise ConfigurationError(f"{KEY}: must be ASCII without spaces")
     if not (timeout_s > 0 and connect_timeout_s > 0 and retries >= 0):
         raise ConfigurationError("timeouts must be above 0, retries 0 or more")
-    return Settings(url.rstrip("/"), api_key, timeout_s, connect_timeout_s, retries)
+    return Settings(url, api_key, timeout_s, connect_timeout_s, retries)
 
 
 def _is_address(url: str) -> bool:

@@ -10,6 +10,8 @@ from semcached.calls import Call
 from semcached.exact import exact
 from semcached.guarded import say_once
 from semcached.model import ToolHit, ToolMiss
+from semcached.options import checked_options
+from semcached.places import place_of
 from semcached.signatures import Parameters
 from semcached.wrapping import checked, wrapped
 
@@ -49,16 +51,19 @@ class ToolRecipe:
         self.name = tool
         self.timeout_s = timeout_s
         self._parameters = parameters
-        self._named: dict[str, Any] = {"agent_type": agent_type, "tool": tool, "version": version}
+        self._named: dict[str, Any] = {"agent_type": agent_type, "tool": tool}
+        self._version = version
         self._wait = wait
         self._ttl = {} if ttl is UNSET else {"ttl_s": ttl}
         self._sources = sources
 
     def asked(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any] | None:
         """See `Recipe`."""
-        given = self._parameters.bound(args, kwargs)
-        arguments = None if given is None else self._parameters.as_json(given)
-        return None if arguments is None else self._named | {"arguments": arguments}
+        bound = self._parameters.bound(args, kwargs)
+        arguments = None if bound is None else self._parameters.as_json(bound.given)
+        if bound is None or arguments is None:
+            return None
+        return {**self._named, "version": bound.versioned(self._version), "arguments": arguments}
 
     def lookup(self, asked: dict[str, Any]) -> Call[ToolHit | ToolMiss]:
         """See `Recipe`."""
@@ -108,9 +113,7 @@ def named(fn: Any, name: str | None, version: str | None) -> tuple[str, str | No
     """
     if name is not None:
         return name, version
-    if fn.__name__ == "<lambda>":
-        raise TypeError("a lambda has no name: give it one, as in @cached_tool(name=…)")
-    place = f"{fn.__module__}.{fn.__qualname__}"
+    place = place_of(fn, "a name: @cached_tool(name=…)")
     return fn.__name__, place if version is None else f"{place} {version}"
 
 
@@ -177,34 +180,42 @@ def cached_tool(
     client: Any = None,
     timeout_s: float = TIMEOUT_S,
 ) -> Any:
-    """Keep a function's results: sync, async, or a method, whose `self` (or `cls`) is no part of the key.
+    """Keep a function's results: sync, async, or a method.
 
     The key is agent_type, name, version and the arguments by name, which must be plain JSON. So must results
     be, or they aren't kept. Errors never are. Of concurrent equal calls one runs, in whatever process.
     Without the service the function simply runs.
 
+    Of a method's `self` (or `cls`) the key has the class alone: two instances of one class share. What a
+    result depends on must be an argument.
+
     Args:
         fn: the function, in `@cached_tool` without brackets.
-        ttl: seconds; absent: the tool's policy's; None: no end.
+        ttl: seconds, 1 or more; absent: the tool's policy's; None: no end.
         version: of the function; another one has other results.
         ignore: parameters that don't change the result.
         agent_type: which kind of agent asks.
-        name: the tool's; else the function's, together with its module. With one, equal names share.
-        wait: how long equal calls wait for the one that runs, s; more than it takes. None: they run, too.
+        name: the tool's; else the function's, together with its module. With one, equal names share, of
+            functions and of methods of one class.
+        wait: how long equal calls wait for the one that runs, 0 to 60 s; more than it takes. None: they run,
+            too.
         sources: what a result was read from, or a function of the result.
         client: else the one of SEMCACHED_URL and SEMCACHED_API_KEY.
         timeout_s: how long a service that hangs may hold up a call.
 
     Raises:
-        TypeError: it is a generator, no function, or `ignore` or `client` doesn't fit it.
+        TypeError: it is a generator, no function, decorated already, has no name that is its alone, captures
+            variables, or an option doesn't fit it.
+        ValueError: a number is out of its range.
     """
+    checked_options(ttl=ttl, wait=wait, timeout_s=timeout_s, sources=sources)
 
     def decorated(fn: F) -> F:
         checked(fn, "cached_tool")
         tool, of_version = named(fn, name, version)
         recipe = ToolRecipe(
             tool,
-            Parameters(tool, fn, ignore),
+            Parameters(tool, fn, ignore, shares=name is not None),
             agent_type=agent_type,
             version=of_version,
             ttl=ttl,

@@ -22,6 +22,7 @@ from semcached import (
     AsyncClient,
     BrokenError,
     Client,
+    ConfigurationError,
     DeadlineError,
     ServerError,
     UnreachableError,
@@ -110,6 +111,12 @@ AWAY = {
     "a 500": response(500),
     "a 503": response(503, PROBLEM, "retry-after: 1"),
     "a 401": response(401, b'{"title":"Unauthenticated","status":401,"detail":"unknown key"}'),
+    "a page that isn't there": response(404, b"<html>"),
+    "a problem that isn't there": response(
+        404, b'{"title":"Not found","status":404,"detail":"no such path"}'
+    ),
+    "another's method": response(405, b""),
+    "another's 403": response(403, b"{}"),
     "another page": response(200, b"<html>"),
     "a redirect": response(302, b"", "location: /login"),
     "another's JSON": response(200, b'{"outcome":"maybe"}'),
@@ -217,6 +224,65 @@ def test_an_error_while_the_service_is_there_opens_nothing(caplog: pytest.LogCap
             assert tool(1) == 1
             assert not client.breaker.rests
     assert "no room" in caplog.text
+
+
+def test_what_only_one_call_is_to_blame_for_opens_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    forbidden = response(403, b'{"title":"Forbidden","status":403,"detail":"its role"}')
+    too_large = response(413, b"<html>")
+    for answers, wait in (([forbidden], None), ([too_large], None), ([LIVE, MISS, response(404)], 1.0)):
+        with stub(*answers) as server, Client(server.url) as client:
+            tool = cached_tool(client=client, wait=wait)(abs)
+            assert tool(-1) == 1
+            assert not client.breaker.rests
+    client = Client(f"http://127.0.0.1:{free_port()}")
+    client.close()
+    assert cached_tool(client=client)(abs)(-2) == 2
+    assert not client.breaker.rests
+    assert "the client is closed" in caplog.text
+
+
+def test_an_answer_byte_by_byte_is_waited_for_till_the_deadline() -> None:
+    """The body never ends, but each read of it is in time."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    sent = 0
+
+    def trickle() -> None:
+        nonlocal sent
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+        try:
+            for _ in range(300):
+                connection.sendall(b" ")
+                sent += 1
+                threading.Event().wait(0.05)
+        except OSError:  # it had enough
+            connection.close()
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    with Client(f"http://127.0.0.1:{listener.getsockname()[1]}") as client, pytest.raises(DeadlineError):
+        client.health(timeout_s=0.5)
+    thread.join(20)
+    listener.close()
+    assert sent < 300
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8080/v1", "https://semcached.example/v1/ "])
+def test_an_address_with_the_version_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="leave out the /v1"):
+        Client(url)
+
+
+def test_blanks_around_settings_dont_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where they are read from a file."""
+    monkeypatch.setenv("SEMCACHED_URL", " http://127.0.0.1:1/\n")
+    monkeypatch.setenv("SEMCACHED_API_KEY", "sk-sc-KEY\n")
+    assert Client()._settings.headers == {"Authorization": "Bearer sk-sc-KEY"}
+    assert repr(Client()) == "Client('http://127.0.0.1:1')"
+    monkeypatch.setenv("SEMCACHED_API_KEY", "sk-sc KEY")
+    with pytest.raises(ConfigurationError, match="without spaces"):
+        Client()
 
 
 def test_killed_in_the_middle_and_back_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,9 +33,9 @@ def test_the_import_loads_nothing_else() -> None:
 def test_a_decorator_loads_httpx_with_the_first_call() -> None:
     code = """
 from semcached import cached_tool, cached_answer, set_testing, SemcachedError, Hit
-@cached_tool(ttl=60)
+@cached_tool(ttl=60, name="tool")
 def tool(x): return x
-@cached_answer(agent_type="a", model="m")
+@cached_answer(agent_type="a", model="m", prompt_version="1")
 async def answer(prompt): return prompt
 set_testing()
 tool(1)

@@ -2,7 +2,9 @@
 
 import asyncio
 import enum
+import functools
 import inspect
+import itertools
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
-from semcached import AsyncClient, Client, ToolPolicy, cached_tool, is_testing, set_testing
+from semcached import AsyncClient, Client, ToolMiss, ToolPolicy, cached_tool, is_testing, set_testing
 
 pytestmark = pytest.mark.anyio
 
@@ -54,16 +56,19 @@ def test_equal_calls_run_once_however_they_are_written(client: Client, agent: st
 
 
 def test_versions_and_names_keep_tools_apart(client: Client, agent: str) -> None:
-    def made(result: int, **options: Any) -> Any:
-        @cached_tool(client=client, agent_type=agent, **options)
+    def made(**options: Any) -> Any:
+        @cached_tool(client=client, agent_type=agent, timeout_s=30, **options)
         def get() -> int:
-            return result
+            return next(RUNS)
 
         return get
 
-    assert [made(1)(), made(2)()] == [1, 1]  # one function, by module and name
-    assert made(3, version="2")() == 3
-    assert [made(4, name=agent, timeout_s=30)(), made(5, name=agent, timeout_s=30)()] == [4, 4]
+    first = made()()
+    assert made()() == first  # one function, by module and name
+    assert made(version="2")() != first
+    named = made(name=agent)()
+    assert named != first
+    assert made(name=agent)() == named
 
 
 def test_ignored_parameters(client: Client, agent: str) -> None:
@@ -71,6 +76,9 @@ def test_ignored_parameters(client: Client, agent: str) -> None:
     assert counting.tool(1, 2, request_id="a") == counting.tool(1, 3, request_id="b")
     counting.tool(1, object())
     assert len(counting.runs) == 1
+
+
+RUNS = itertools.count()
 
 
 class Shop:
@@ -319,7 +327,7 @@ def test_a_tool_that_writes_runs_each_time_and_says_so_once(
 ) -> None:
     runs: list[int] = []
 
-    @cached_tool(client=client, agent_type=agent)
+    @cached_tool(client=client, agent_type=agent, name="book_flight")
     def book_flight(x: int) -> int:
         runs.append(x)
         return x
@@ -414,6 +422,25 @@ def test_a_decorated_function_looks_like_itself(client: Client) -> None:
         return 1
 
     assert inspect.iscoroutinefunction(later)
+
+
+async def test_a_sync_wrapper_of_an_async_function_is_told_once(
+    client: Client, agent: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def later(x: int) -> int:
+        return x
+
+    @cached_tool(client=client, agent_type=agent, name=agent, timeout_s=30)
+    @functools.wraps(later)
+    def tool(x: int) -> Any:
+        return later(x)
+
+    assert [await tool(1), await tool(1), await tool(2)] == [1, 1, 2]
+    assert caplog.text.count("put the decorator right above `async def`") == 1
+    assert "isn't kept" not in caplog.text
+    found = client.lookup_tool(agent_type=agent, tool=agent, arguments={"x": 1}, wait_s=0)
+    assert isinstance(found, ToolMiss)
+    assert found.lease
 
 
 def test_the_logger_has_a_name() -> None:
