@@ -198,3 +198,33 @@ def test_threads_that_wait_hear_of_a_failed_store(client: Client, agent: str) ->
 
     assert asyncio.run(run()) == [1, 1]
     assert runs == [1, 1]
+
+
+async def test_who_waits_and_is_cancelled_gets_no_lease(url: str, agent: str) -> None:
+    """Else, when the leader fails, it would go to somebody who is gone."""
+    leading, failing = asyncio.Event(), asyncio.Event()
+    async with AsyncClient(url, connect_timeout_s=30) as client:
+
+        @cached_tool(client=client, timeout_s=30, wait=60, name=agent, agent_type=agent)
+        async def leads(x: int) -> int:
+            leading.set()
+            await failing.wait()
+            raise ValueError(x)
+
+        @cached_tool(client=client, timeout_s=30, wait=60, name=agent, agent_type=agent)
+        async def follows(x: int) -> int:
+            return x
+
+        leader = asyncio.create_task(leads(1))
+        await leading.wait()
+        waiting = [asyncio.create_task(follows(1)) for _ in range(5)]
+        await anyio.sleep(0.5)  # they wait by now
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await anyio.sleep(0.5)  # the service has noticed
+        failing.set()
+        with anyio.fail_after(SOON_S):
+            assert await follows(1) == 1
+        with pytest.raises(ValueError, match="1"):
+            await leader
