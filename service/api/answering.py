@@ -29,7 +29,9 @@ from service.proxy.options import options
 from service.proxy.passage import told
 from service.telemetry import SHARED
 
-MANAGED = frozenset({"/v1/messages/count_tokens", "/v1/responses/input_tokens", "/v1/models"})
+MANAGED = frozenset(
+    {("POST", "/v1/messages/count_tokens"), ("POST", "/v1/responses/input_tokens"), ("GET", "/v1/models")}
+)
 """What else clients may call with the settings' key: nothing that tells one tenant of another's."""
 
 HttpRequest = Request[Principal, str | None, Any]
@@ -63,7 +65,6 @@ async def answered(request: HttpRequest, services: Services, dialect: Dialect) -
         return _relay(asking, _alone(asking), {"X-Cache": "BYPASS"})
     (answer,) = await services.lookup.answer([missed.question], missed.keys, missed.work)
     if isinstance(answer, Hit):
-        asking.count(missed.question, answer, missed.work)
         return _told(asking, answer, missed)
     return _made(asking, answer, missed)
 
@@ -79,7 +80,7 @@ async def passed_by(request: HttpRequest, services: Services, provider: Provider
     path = call.path.partition("?")[0]
     if ".." in path or "%2e" in path.lower():
         raise NotFoundError("there is no such path")
-    if not call.account.own and path not in MANAGED and not path.startswith("/v1/models/"):
+    if not (call.account.own or (call.method, path) in MANAGED or path.startswith("/v1/models/")):
         raise ForbiddenError("this call needs a provider's key of your own beside X-Semcached-Key")
     asking = Asking(call, services, request.user)
     return _relay(asking, _alone(asking), {"X-Cache": "BYPASS"})
@@ -138,6 +139,7 @@ def _told(asking: Asking, hit: Hit, missed: Missed) -> ASGIApp:
         flight = Flight(streams=call.reading.streams)
         flight.start(asking.services.passage.make_anew(call, missed, flight, hit))
         return _relay(asking, flight, {"X-Cache": "MISS"})
+    asking.count(missed.question, hit, missed.work)
     named = {"X-Semcached-Lookup-Id": hit.lookup_id, "X-Semcached-Entry-Id": hit.entry_id}
     return replayed(call, raw, kept, hit_headers(hit.similarity, hit.age_s) | named)
 
@@ -174,7 +176,10 @@ def _name(asking: Asking, missed: Missed) -> str:
     What doesn't change an answer can change an error; and some APIs repeat it, as the user's name.
     """
     asked = asking.call.asked or {}
-    same = {name: one for name, one in asked.items() if name not in {"stream", "stream_options"}}
+    form = {"stream"}
+    if asked.get("stream") is True and isinstance(asked.get("stream_options"), dict | None):
+        form.add("stream_options")  # else it may be what the provider complains of
+    same = {name: one for name, one in asked.items() if name not in form}
     return missed.question.query.identities[0].entry_id + hashlib.sha256(_encode(same)).hexdigest()
 
 

@@ -21,19 +21,20 @@ class Measuring:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        begun, status, left = perf_counter(), 0, False
+        begun, status, left, told = perf_counter(), 0, False, False
         handler: Any = scope.get("route_handler")
 
         async def noted(message: Message) -> None:
-            nonlocal status
+            nonlocal status, told
             if message["type"] == "http.response.start":
                 status = message["status"]
+            told |= message["type"] == "http.response.body" and not message.get("more_body")
             await send(message)
 
         async def watched() -> Any:
             nonlocal left
             message = await receive()
-            left |= message["type"] == "http.disconnect"
+            left |= message["type"] == "http.disconnect" and not told  # behind the answer it says that, too
             return message
 
         try:
@@ -44,6 +45,6 @@ class Measuring:
         finally:
             call = handler.handler_name
             # As nginx counts it: the client went away before its request was whole.
-            REQUESTS.labels(call, "499" if left and status == SERVER_ERROR else str(status)).inc()
+            REQUESTS.labels(call, "499" if left and status in {0, SERVER_ERROR} else str(status)).inc()
             waited_s = scope.get("state", {}).get(WAITED, 0.0)  # for another caller's answer
             LATENCY.labels(call).observe(max(0.0, perf_counter() - begun - waited_s))

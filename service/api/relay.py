@@ -21,6 +21,9 @@ from service.proxy.flight import Flight, Head, Piece
 ABORT = "semcached.abort"
 """The server's extension that ends a connection, so that a broken answer doesn't look whole."""
 OK = 200
+SERVER_ERROR = 500
+FORMLESS = frozenset({401, 403, 408, 429})
+"""Errors that have nothing to do with whether an answer was to be streamed."""
 STREAM, JSON = "text/event-stream", "application/json"
 
 Headers = Mapping[str, str]
@@ -85,10 +88,7 @@ class Relay:
             await flight.landed(one.place)
         else:
             await flight.started()
-        same = flight.streams == one.call.reading.streams or (
-            flight.head is not None and flight.head.status != OK
-        )
-        if flight.head is not None and same:
+        if flight.head is not None and self._fits(flight, flight.head):
             self._shared = await self._along(flight, one.place, scope, send) and flight.head.status == OK
         elif flight.answer is not None:
             hit = flight.hit
@@ -100,7 +100,13 @@ class Relay:
         else:
             await self._by_itself(scope, send)
 
+    def _fits(self, flight: Flight, head: Head) -> bool:
+        """Whether it can be told as it comes: in the form that was asked for, or an error of no form."""
+        formless = head.status in FORMLESS or head.status >= SERVER_ERROR
+        return flight.streams == self._one.call.reading.streams or (formless and flight.has_all)
+
     async def _by_itself(self, scope: Scope, send: Send) -> None:
+        self._one.flight.leave(self._one.place)
         flight = self._one.alone()
         place = flight.enter()
         try:

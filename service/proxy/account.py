@@ -25,11 +25,17 @@ _ACCOUNT = frozenset({"openai-organization", "openai-project"})
 NEUTRAL = re.compile(
     r"accept|accept-(charset|language)|user-agent|content-(type|language)|origin|referer|priority|dnt|from"
     r"|cache-control|pragma|idempotency-key|x-(client-)?request-id|x-correlation-id|x-stainless-.*|sec-.*|x-app"
-    r"|x-forwarded-.*|x-real-ip|true-client-ip|x-envoy-.*|cf-.*|cdn-loop|x-amzn?-.*|x-cloud-trace-context"
-    r"|traceparent|tracestate|baggage|sentry-trace|x-b3-.*|b3|uber-trace-id|x-datadog-.*|newrelic|x-ot-.*"
-    r"|anthropic-(version|beta|dangerous-direct-browser-access)"
+    r"|x-forwarded-(for|proto|host|port|prefix|server|ssl|scheme)|x-real-ip|true-client-ip|x-envoy-.*|cdn-loop"
+    r"|cf-(ray|connecting-ip(v6)?|ipcountry|visitor|worker|ew-via)|x-amzn-trace-id|x-amz-cf-id"
+    r"|x-cloud-trace-context|traceparent|tracestate|baggage|sentry-trace|x-b3-.*|b3|uber-trace-id|x-datadog-.*"
+    r"|newrelic|x-ot-.*|anthropic-dangerous-direct-browser-access"
 )
-"""Headers that don't change an answer, or that a dialect reads itself; all others do, known or not."""
+"""Headers that don't change an answer; all others do, known or not."""
+_READ: dict[Provider, frozenset[str]] = {
+    "openai": frozenset(),
+    "anthropic": frozenset({"anthropic-version", "anthropic-beta"}),
+}
+"""Headers that a dialect reads itself."""
 _HOP = frozenset(
     {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te"}
     | {"trailer", "transfer-encoding", "upgrade"}
@@ -74,7 +80,11 @@ def account(headers: Headers, tenant_header: str | None, provider: Provider, set
     onward = [
         (name, value) for name, value in headers if name not in gone and not name.startswith("x-semcached-")
     ]
-    chosen = [(name, value) for name, value in onward if NEUTRAL.fullmatch(name) is None]
+    chosen = [
+        (name, value)
+        for name, value in onward
+        if NEUTRAL.fullmatch(name) is None and name not in _READ[provider]
+    ]
     out = [*onward, *given, ("accept-encoding", "identity")]
     return Account(provider, out, base, namespace | {"upstream": base, "headers": _digest(chosen)}, own)
 

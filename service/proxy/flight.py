@@ -5,12 +5,15 @@ nothing unless he was the last.
 """
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
 from service.errors import UpstreamError
 from service.model import Hit
+
+log = logging.getLogger(__name__)
 
 KEPT = 2 * 2**20
 """Bytes of an answer that are kept for who comes later; of a longer one, what the slowest has yet to read."""
@@ -47,6 +50,9 @@ class Flight:
         self._dropped = self._size = 0
         self._readers: dict[object, int] = {}  # how many pieces each has read
         self._error: Exception | None = None
+        self._leader: object | None = None  # the first reader, whose call it is
+        self._cut: set[object] = set()  # readers that were too slow
+        self._complete = False  # the whole body is here
         self._closed = False  # the whole body was told
         self._over = False
         self._changed = asyncio.Event()
@@ -60,8 +66,10 @@ class Flight:
         self._error = UpstreamError("the call was ended")  # as where the process ends
         try:
             await work
-        except Exception as error:  # noqa: BLE001 - its readers raise it
+        except Exception as error:  # its readers raise it, as long as there are any
             self._error = error
+            if self._closed:
+                log.exception("unexpected error behind an answer")
         else:
             self._error = None
         finally:
@@ -72,13 +80,14 @@ class Flight:
         """Count as one who waits; who enters must leave."""
         reader = object()
         self._readers[reader] = 0
+        self._leader = self._leader or reader
         return reader
 
     def leave(self, reader: object) -> None:
-        """The last who leaves ends the call, unless all was told."""
-        del self._readers[reader]
+        """The last who leaves ends the call, unless its answer is here. Who left already may leave again."""
+        self._readers.pop(reader, None)
         self._pulse()
-        if not self._readers and self._task is not None and not self._closed:
+        if not self._readers and self._task is not None and not (self._complete or self._closed):
             self.shared = False
             self._task.cancel()
 
@@ -88,15 +97,31 @@ class Flight:
         self._pulse()
 
     async def write(self, piece: Piece) -> None:
-        """Some of the body came. Of a long one, waits for its slowest reader."""
+        """Some of the body came. Of a long one, waits for whose call it is; who joined must keep up."""
         self._pieces.append(piece)
         self._size += len(piece.raw)
         self._pulse()
         while self._size > KEPT:
             self.shared = False
             self._drop()
-            if self._size > KEPT:
+            if self._size > KEPT and not self._cut_off():
                 await self._changed.wait()
+
+    def _cut_off(self) -> bool:
+        """The slowest reader, if he holds up the one whose call it is, or else the quickest."""
+        places = {reader: at for reader, at in self._readers.items() if at != ALL}
+        first = places.get(self._leader, max(places.values(), default=0))
+        waiting = sum(len(piece.raw) for piece in self._pieces[first - self._dropped :])
+        slowest = min(places, key=lambda reader: places[reader], default=None)
+        if slowest is None or waiting > KEPT:
+            return False
+        self._cut.add(slowest)
+        self._readers[slowest] = ALL
+        return True
+
+    def complete(self) -> None:
+        """The whole answer is here, and is being kept: it is, also if nobody waits for it any more."""
+        self._complete = True
 
     def close(self, answer: bytes | None = None) -> None:
         """The whole body was told: nobody waits for what the call does from now on, and nobody joins it.
@@ -127,9 +152,17 @@ class Flight:
             Exception: the call failed.
         """
         self._readers[reader] = ALL
-        while self._ends_later:
-            await self._changed.wait()
+        try:
+            while self._ends_later:
+                await self._changed.wait()
+        finally:
+            self._readers[reader] = self._dropped
         self._check()
+
+    @property
+    def has_all(self) -> bool:
+        """Whether who comes now can read from the beginning."""
+        return not self._dropped
 
     @property
     def _ends_later(self) -> bool:
@@ -142,6 +175,8 @@ class Flight:
             Exception: the call failed on the way.
         """
         while True:
+            if reader in self._cut:
+                raise UpstreamError("a long answer was read too slowly along with others")
             at = self._readers[reader] - self._dropped
             if at < len(self._pieces):
                 self._readers[reader] += 1

@@ -132,6 +132,7 @@ class Making:
             await tell()
             flight.close()
             return
+        flight.complete()
         storing = asyncio.create_task(self._stored(raw, answer))
         try:
             await asyncio.wait({storing}, timeout=HOLD_S)

@@ -1,5 +1,6 @@
 """The work of a flight: what another process makes of the same, else the provider's answer, which is kept."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -57,13 +58,18 @@ class Passage:
     async def make_anew(self, call: Call, missed: Missed, flight: Flight, found: Hit | Miss) -> None:
         """The answer, whatever is kept; a lease is given back where nothing was kept in its time."""
         making = Making(call, missed, found.lookup_id, store=self.store, accounting=self.accounting)
+        left = False
         try:
             async with self._called(call, making.sent()) as answer:
                 await making.relay(answer, flight)
+        except asyncio.CancelledError:
+            left = True
+            raise
         finally:
             if isinstance(found, Miss) and found.lease and not making.kept:
                 name = missed.question.query.identities[0].entry_id
-                await self.leases.release(missed.keys, name, found.lookup_id, refused=False)
+                # What the provider said isn't kept, nor would be what it says next: nobody waits in a row.
+                await self.leases.release(missed.keys, name, found.lookup_id, refused=not left)
 
     def saved(self, call: Call, missed: Missed, answer: bytes | None) -> None:
         """Count an answer that took no call of its own; None: it came along, and isn't known whole."""

@@ -154,6 +154,8 @@ async def test_an_error_is_shared_and_not_kept(
     assert {(one.status_code, one.headers["retry-after"], one.headers["x-cache"]) for one in answers} == {
         (429, "3", "MISS")
     }
+    assert len({one.content for one in answers}) == 1
+    assert answers[0].json()["error"]["message"]
     assert provider.calls == 1
     assert kept(http, question) == []
 
@@ -193,15 +195,60 @@ async def test_an_error_is_for_whom_it_is_about(service: Served, provider: Provi
         error=Error(400) if asked.body["user"] == "too long" else None, fault=Fault(gate=hold)
     )
     async with connected(service) as client:
-        asking = [
-            asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, user=user)))
-            for user in ("too long", "fine")
-        ]
-        await until(lambda: hold.waiting >= 1)
+        asking = []
+        for user in ("too long", "fine"):
+            asking.append(asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, user=user))))
+            await until(lambda: hold.waiting == 1)
         await inside(client, 2)
         hold.release()
         answers = await asyncio.gather(*asking)
     assert [one.status_code for one in answers] == [400, 200]
+
+
+async def test_an_error_about_the_form_is_for_that_form(
+    service: Served, provider: Provider, question: str
+) -> None:
+    hold = Hold(at=0)
+    provider.mode = lambda asked: Script(
+        error=Error(400, "Your organization must be verified to stream.")
+        if asked.body.get("stream")
+        else None,
+        fault=Fault(gate=hold),
+    )
+    async with connected(service) as client:
+        asking = []
+        for streams in (True, False):
+            asked = CHAT.asking(question, stream=streams)
+            asking.append(asyncio.create_task(client.post(CHAT.path, json=asked)))
+            await until(lambda: hold.waiting == 1)
+        await inside(client, 2)
+        hold.release()
+        answers = await asyncio.gather(*asking)
+    assert [one.status_code for one in answers] == [400, 200]
+
+
+async def test_what_is_not_kept_is_not_made_one_after_the_other(
+    service: Served, provider: Provider, question: str
+) -> None:
+    """Requests of one entry that don't join: once the first brought nothing to keep, the others all ask."""
+    hold = Hold(at=0)
+    provider.say(Script(end="length", fault=Fault(gate=hold)))
+    async with connected(service) as client:
+        asking = [
+            asyncio.create_task(client.post(CHAT.path, json=CHAT.asking(question, user=f"u{number}")))
+            for number in range(5)
+        ]
+        await until(lambda: hold.waiting == 1)
+        await inside(client, 5)
+        first = hold.waiting
+        later = Hold(at=0)
+        provider.say(Script(end="length", fault=Fault(gate=later)))
+        hold.release()
+        await until(lambda: later.waiting == 4)
+        later.release()
+        answers = await asyncio.gather(*asking)
+    assert first == 1
+    assert {one.status_code for one in answers} == {200}
 
 
 async def test_a_client_that_leaves_at_once_leaves_no_lease_behind(

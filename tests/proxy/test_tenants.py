@@ -118,6 +118,9 @@ def test_the_accounts_of_one_key_are_apart(
     [
         ([("x-litellm-api-key", "a")], [("x-litellm-api-key", "b")]),
         ([("x-portkey-config", "a")], []),
+        ([("cf-aig-authorization", "Bearer a")], [("cf-aig-authorization", "Bearer b")]),
+        ([("x-amzn-bedrock-guardrailidentifier", "strict")], []),
+        ([("x-forwarded-user", "ann")], [("x-forwarded-user", "bob")]),
         ([("anthropic-beta", "a"), ("anthropic-beta", "b")], [("anthropic-beta", "a")]),
         ([("anthropic-beta", "a"), ("connection", "anthropic-beta")], [("anthropic-beta", "a")]),
     ],

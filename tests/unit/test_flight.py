@@ -129,8 +129,45 @@ async def test_of_a_long_answer_no_more_is_kept_than_its_slowest_reader_has_to_r
             await anyio.sleep(wait_s)
         return total
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(30):  # the slow one's call it is
         totals = tuple(await asyncio.gather(all_of(slow, 0.002), all_of(quick, 0)))
     assert totals == (size * count, size * count)
     assert most <= KEPT + size
     assert flights.join("a") is None  # its beginning is gone
+
+
+async def test_who_joined_a_long_answer_and_reads_too_slowly_is_cut_off() -> None:
+    size, count = KEPT // 8, 40
+    flight = Flights().start("a", streams=False, work=telling([bytes([at]) * size for at in range(count)]))
+    own, joined = flight.enter(), flight.enter()
+    slow = flight.pieces(joined)
+    await anext(slow)
+    with anyio.fail_after(30):
+        assert sum([len(piece.raw) async for piece in flight.pieces(own)]) == size * count
+    with pytest.raises(UpstreamError):
+        [piece async for piece in slow]
+
+
+async def test_who_waited_for_the_whole_can_read_an_error_from_its_beginning() -> None:
+    flight = Flights().start("a", streams=True, work=telling(PIECES))
+    place = flight.enter()
+    with anyio.fail_after(10):
+        await flight.landed(place)
+        assert [piece.raw async for piece in flight.pieces(place)] == PIECES
+
+
+async def test_an_answer_that_is_here_is_kept_though_nobody_waits() -> None:
+    storing, stored = asyncio.Event(), asyncio.Event()
+
+    async def work(flight: Flight) -> None:
+        flight.complete()
+        await storing.wait()
+        stored.set()
+
+    flight = Flights().start("a", streams=True, work=work)
+    place = flight.enter()
+    await anyio.lowlevel.checkpoint()
+    flight.leave(place)
+    storing.set()
+    with anyio.fail_after(10):
+        await stored.wait()
