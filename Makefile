@@ -9,8 +9,10 @@ QUALITY_ARGS ?=
 serve: .venv/.serve
 	@exec $(BIN)/semcached serve
 
+# Deadlines and crashes one at a time; everything else file by file on two cores.
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/faults --ignore=tests/bench $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/faults tests/bench $(PYTEST_ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -199,7 +199,7 @@ def test_a_class_without_a_file_runs_uncached(
     monkeypatch: pytest.MonkeyPatch, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SEMCACHED_URL", url)
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
     noted = type("Noted", (Base,), {"__module__": "__main__"})
     assert place_of_class(noted) is None
