@@ -89,7 +89,7 @@ class Settings:
     )
     max_in_flight: int = _setting(1024, "requests of one key at a time, per worker; above: 429")
     max_body_bytes_in_flight: int = _setting(
-        256 * 2**20, "bodies being read or answered, bytes per worker, half of it per key; above: 429"
+        128 * 2**20, "bodies being read or answered, bytes per worker, half of it per key; above: 429"
     )
     rate_limit: float = _setting(0, "requests per second of each key; 0: no limit; a key may have its own")
     prices: Path | None = _setting(None, "list prices of models, JSON as service/prices.json; else that one")
