@@ -65,7 +65,7 @@ def open_return(customer: str, number: int) -> dict[str, Any]:
 
 def _asked(tool: str) -> None:
     ran[tool] += 1
-    time.sleep(takes_s)
+    time.sleep(takes_s)  # as the shop's own API would
 
 
 def _words(text: str) -> set[str]:

@@ -105,7 +105,7 @@ class Client(_Base):
                 pause = self._again(call, error, tried, longest_s, retries)
                 if pause is None:
                     raise
-            time.sleep(pause)
+            time.sleep(pause)  # before it is sent again
             tried += 1
 
     def _once(self, call: Call[T], seconds: float) -> T:
