@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from litestar import Litestar
 from litestar.di import Provide
@@ -25,9 +26,10 @@ from service.api import (
     stats,
     tools,
 )
-from service.api.admission import admission
+from service.api.admission import Limits, admission
 from service.api.auth import Keys
 from service.api.authentication import authentication
+from service.api.direct import Direct
 from service.api.langcache_errors import handle_by_path
 from service.api.measuring import Measuring
 from service.api.services import Services, provide_services
@@ -81,7 +83,9 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
 
     keys = Keys(settings.keys_path, settings.admin_key, expected=settings.keys_file is not None)
     keys.check_bind(settings.host)
-    return Litestar(
+    limits = Limits(settings)
+    return App(
+        Direct(keys, limits, cache.DIRECT),
         route_handlers=[
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
             *(policies.get_policy, policies.put_policy),
@@ -98,12 +102,27 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             docs.files(),
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
-        middleware=[Measuring, authentication(keys), admission(settings)],
+        middleware=[Measuring, authentication(keys), admission(limits)],
         exception_handlers={Exception: handle_by_path},
         lifespan=[lifespan],
         logging_config=None,  # the console script's
         openapi_config=docs.openapi_config(),
     )
+
+
+class App(Litestar):
+    """Litestar, but for what is answered directly."""
+
+    def __init__(self, direct: Direct, **given: Any) -> None:
+        super().__init__(**given)
+        self._direct = direct
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """See ASGI."""
+        if self._direct.takes(scope):
+            receive = await self._direct.answered(self.state.services, scope, receive, send)
+        if receive is not None:
+            await super().__call__(scope, receive, send)
 
 
 class _Attachment:

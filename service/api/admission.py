@@ -1,8 +1,7 @@
 """Who gets in: requests in flight per key, bytes of bodies per worker, the rate limit."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Self
 
 from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,14 +24,20 @@ class Limits:
         self._rate = settings.rate_limit
         self._requests: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
+        self._held = 0  # bytes of all
 
     def rate_of(self, principal: Principal) -> float:
         """Requests per second; 0: no limit."""
         return self._rate if principal.rate_limit is None else principal.rate_limit
 
-    @contextmanager
-    def one(self, key: str) -> Iterator["Body"]:
-        """A request of this key is in flight.
+    def takes(self, principal: Principal, size: int) -> bool:
+        """Whether there is room for a request with a body of so many bytes, and no rate to be asked for."""
+        key = principal.key
+        free = self._requests[key] < self._most_requests and self._fits(key, size)
+        return free and not self.rate_of(principal)
+
+    def enter(self, key: str) -> None:
+        """A request of this key is in flight, until it leaves.
 
         Raises:
             TooManyRequestsError: the key has as many as it may.
@@ -41,15 +46,15 @@ class Limits:
             raise _turned_away("in_flight", f"{self._most_requests} requests of this key are in flight")
         self._requests[key] += 1
         IN_FLIGHT.inc()
-        body = Body(self, key)
-        try:
-            yield body
-        finally:
-            self._bytes[key] -= body.size
-            self._requests[key] -= 1
-            IN_FLIGHT.dec()
-            if not self._requests[key]:
-                del self._requests[key], self._bytes[key]
+
+    def leave(self, key: str, size: int) -> None:
+        """It ended; its body had so many bytes."""
+        self._held -= size
+        self._bytes[key] -= size
+        self._requests[key] -= 1
+        IN_FLIGHT.dec()
+        if not self._requests[key]:
+            del self._requests[key], self._bytes[key]
 
     def add(self, key: str, size: int) -> None:
         """Count bytes of a body.
@@ -57,17 +62,43 @@ class Limits:
         Raises:
             TooManyRequestsError: there is no room for them, or the key has half of it.
         """
-        if self._bytes.total() + size > self._most_bytes or self._bytes[key] + size > self._most_bytes // 2:
+        if not self._fits(key, size):
             raise _turned_away("bodies", "the bodies of requests in flight take all the room there is")
+        self._held += size
         self._bytes[key] += size
+
+    def _fits(self, key: str, size: int) -> bool:
+        return self._held + size <= self._most_bytes and self._bytes[key] + size <= self._most_bytes // 2
 
 
 class Body:
-    """The bytes of one request's body."""
+    """One request in flight, and the bytes of its body; a context manager.
+
+    Raises:
+        TooManyRequestsError: on entering; the key has as many as it may.
+    """
+
+    __slots__ = ("_key", "_limits", "size")
 
     def __init__(self, limits: Limits, key: str) -> None:
         self._limits, self._key = limits, key
         self.size = 0
+
+    def __enter__(self) -> Self:
+        self._limits.enter(self._key)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._limits.leave(self._key, self.size)
+
+    def add(self, size: int) -> None:
+        """Count bytes that came.
+
+        Raises:
+            TooManyRequestsError: there is no room for them.
+        """
+        self._limits.add(self._key, size)
+        self.size += size
 
     def counted(self, receive: Receive) -> Receive:
         """The same, with each piece counted as it comes."""
@@ -75,9 +106,7 @@ class Body:
         async def receive_counted() -> Message:
             message = await receive()
             if message["type"] == "http.request":
-                size = len(message["body"])
-                self._limits.add(self._key, size)
-                self.size += size
+                self.add(len(message["body"]))
             return message  # type: ignore[return-value] # Litestar's own union, narrowed
 
         return receive_counted  # type: ignore[return-value] # see above
@@ -96,7 +125,7 @@ class Admission:
         if principal is None:  # a public page
             await self._app(scope, receive, send)
             return
-        with self._limits.one(principal.key) as body:
+        with Body(self._limits, principal.key) as body:
             rate = self._limits.rate_of(principal)
             if rate:
                 services: Services = scope["litestar_app"].state.services
@@ -111,6 +140,6 @@ def _turned_away(why: str, message: str, retry_after_s: float = RETRY_S) -> TooM
     return TooManyRequestsError(message, retry_after_s)
 
 
-def admission(settings: Settings) -> DefineMiddleware:
+def admission(limits: Limits) -> DefineMiddleware:
     """The middleware with the limits of one worker."""
-    return DefineMiddleware(Admission, limits=Limits(settings))
+    return DefineMiddleware(Admission, limits=limits)

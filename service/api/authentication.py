@@ -6,6 +6,7 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult, DefineMiddleware
+from litestar.types import Scope
 
 from service.api.auth import Keys, Principal, Role
 
@@ -13,6 +14,8 @@ PUBLIC = ["^/livez$", "^/readyz$", "^/health$", "^/metrics$", "^/docs"]
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
+
+_TOLD = frozenset({b"x-semcached-key", b"authorization", b"x-api-key", b"origin"})
 
 OWN = "x-semcached-key"
 """Has the tenant's key where `Authorization` has a provider's."""
@@ -30,22 +33,34 @@ class Authentication(AbstractAuthenticationMiddleware):
 
     async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
         """See Litestar."""
-        headers = connection.headers
-        name, authorization = _presented(connection)
-        principal = self._keys.authenticate(authorization, headers.get("origin"))
+        principal, name = authenticated(connection.scope, self._keys)
         needed = name == OWN or self._keys.enforced
         return AuthenticationResult(user=principal, auth=name if needed else None)
 
 
-def _presented(connection: Connection) -> tuple[str, str | None]:
+def authenticated(scope: Scope, keys: Keys) -> tuple[Principal, str]:
+    """Who asks, and the header that says so.
+
+    Raises:
+        UnauthenticatedError: nobody we know.
+        ForbiddenError: a page from elsewhere calls a service that has no keys.
+    """
+    given: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in _TOLD:
+            given.setdefault(name, value.decode("latin-1"))
+    header, authorization = _presented(given, scope["path"])
+    return keys.authenticate(authorization, given.get(b"origin")), header
+
+
+def _presented(given: dict[bytes, str], path: str) -> tuple[str, str | None]:
     """The header that has the tenant's key, and its value as `Authorization` would have it."""
-    headers = connection.headers
-    if OWN in headers:
-        return OWN, f"Bearer {headers[OWN]}"
-    calls_anthropic = connection.scope["path"].startswith(_ANTHROPIC)
-    if "authorization" not in headers and "x-api-key" in headers and calls_anthropic:
-        return "x-api-key", f"Bearer {headers['x-api-key']}"
-    return "authorization", headers.get("authorization")
+    if (own := given.get(b"x-semcached-key")) is not None:
+        return OWN, f"Bearer {own}"
+    authorization, key = given.get(b"authorization"), given.get(b"x-api-key")
+    if authorization is None and key is not None and path.startswith(_ANTHROPIC):
+        return "x-api-key", f"Bearer {key}"
+    return "authorization", authorization
 
 
 def authentication(keys: Keys) -> DefineMiddleware:

@@ -32,7 +32,8 @@ class Each:
 
 
 _NAMED = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*)`$", re.DOTALL)
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode
+"""A Struct's JSON."""
 
 
 def decoder(kind: type[T], max_depth: int = MAX_DEPTH) -> Callable[[bytes | msgspec.Raw], T]:
@@ -116,9 +117,7 @@ def parameters(query_string: bytes, *names: str) -> dict[str, str]:
 
 def encoded(content: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response[bytes]:
     """A JSON answer."""
-    return Response(
-        _encoder.encode(content), status_code=status, headers=headers, media_type="application/json"
-    )
+    return Response(encode(content), status_code=status, headers=headers, media_type="application/json")
 
 
 def documented(

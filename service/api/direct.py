@@ -1,0 +1,123 @@
+"""The calls that are asked most, answered without the framework's own way, which costs more than a hit does.
+
+Only what goes well is answered here. Whatever is out of the ordinary (no key, a long body, a wrong field, a
+wait for a lease) goes the framework's way, with the body that was read, and is told there what is wrong.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from litestar.types import HTTPScope, Receive, Send
+
+from service.api.admission import Body, Limits
+from service.api.auth import Keys, Principal
+from service.api.authentication import authenticated
+from service.api.services import Services
+from service.errors import SemcachedError
+from service.telemetry import LATENCY, REQUESTS
+
+LONGEST = 64 * 1024
+"""Bytes of a body that is answered here; longer ones have other costs."""
+
+
+class Answered(NamedTuple):
+    """A 200."""
+
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Answer = Callable[[Services, Principal, bytes], Awaitable[Answered | None]]
+"""Answers a body; None, or an error of ours: it goes the framework's way."""
+
+
+class Call(NamedTuple):
+    """What answers a path."""
+
+    name: str  # of the handler that the framework knows
+    answer: Answer
+
+
+class Direct:
+    """Answers what it can, for keys of every role."""
+
+    def __init__(self, keys: Keys, limits: Limits, calls: Mapping[str, Call]) -> None:
+        """Calls by path."""
+        self._keys = keys
+        self._limits = limits
+        self._calls = calls
+        self._counted = {
+            path: (REQUESTS.labels(call.name, "200"), LATENCY.labels(call.name))
+            for path, call in calls.items()
+        }
+
+    def takes(self, scope: Any) -> bool:
+        """Whether it is one of the calls."""
+        return scope["type"] == "http" and scope["path"] in self._calls and scope["method"] == "POST"
+
+    async def answered(
+        self, services: Services, scope: HTTPScope, receive: Receive, send: Send
+    ) -> Receive | None:
+        """None: it was answered. Else what the framework's way is to receive."""
+        begun = perf_counter()
+        size = _size(scope)
+        try:
+            principal, _ = authenticated(scope, self._keys)
+        except SemcachedError:
+            return receive
+        if not 0 < size <= LONGEST or not self._limits.takes(principal, size):
+            return receive
+        with Body(self._limits, principal.key) as room:
+            room.add(size)
+            body, again = await _read(receive)
+            answer = (
+                None
+                if body is None
+                else await _tried(self._calls[scope["path"]].answer, services, principal, body)
+            )
+        if answer is None:
+            return again
+        await _sent(answer, send)
+        requests, latency = self._counted[scope["path"]]
+        requests.inc()
+        latency.observe(perf_counter() - begun)
+        return None
+
+
+def _size(scope: HTTPScope) -> int:
+    """Of the body, as the client says; 0: it doesn't, or no number."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0
+
+
+async def _tried(call: Answer, services: Services, principal: Principal, body: bytes) -> Answered | None:
+    try:
+        return await call(services, principal, body)
+    except SemcachedError:
+        return None
+
+
+async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
+    """The body, None if the client left before its end; and a receive that gives the same once more."""
+    message: Any = await receive()
+    seen = [message]
+    while message["type"] == "http.request" and message.get("more_body"):
+        message = await receive()
+        seen.append(message)
+    whole = message["type"] == "http.request"
+    body = (message["body"] if len(seen) == 1 else b"".join(one["body"] for one in seen)) if whole else None
+
+    async def again() -> Any:
+        return seen.pop(0) if seen else await receive()
+
+    return body, again
+
+
+async def _sent(answer: Answered, send: Send) -> None:
+    length = b"%d" % len(answer.body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", length), *answer.headers]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": False})
