@@ -1,6 +1,5 @@
 """Who gets in: requests in flight per key, bytes of bodies per worker, the rate limit."""
 
-from collections import Counter
 from typing import Self
 
 from litestar.middleware import DefineMiddleware
@@ -22,8 +21,8 @@ class Limits:
         self._most_requests = settings.max_in_flight
         self._most_bytes = settings.max_body_bytes_in_flight
         self._rate = settings.rate_limit
-        self._requests: Counter[str] = Counter()
-        self._bytes: Counter[str] = Counter()
+        self._requests: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
         self._held = 0  # bytes of all
 
     def rate_of(self, principal: Principal) -> float:
@@ -33,28 +32,32 @@ class Limits:
     def takes(self, principal: Principal, size: int) -> bool:
         """Whether there is room for a request with a body of so many bytes, and no rate to be asked for."""
         key = principal.key
-        free = self._requests[key] < self._most_requests and self._fits(key, size)
+        free = self._requests.get(key, 0) < self._most_requests and self._fits(key, size)
         return free and not self.rate_of(principal)
 
-    def enter(self, key: str) -> None:
-        """A request of this key is in flight, until it leaves.
+    def enter(self, key: str, size: int = 0) -> None:
+        """A request of this key is in flight, until it leaves; its body has so many bytes so far.
 
         Raises:
             TooManyRequestsError: the key has as many as it may.
         """
-        if self._requests[key] >= self._most_requests:
+        running = self._requests.get(key, 0)
+        if running >= self._most_requests:
             raise _turned_away("in_flight", f"{self._most_requests} requests of this key are in flight")
-        self._requests[key] += 1
+        self._requests[key] = running + 1
+        self._held += size
+        self._bytes[key] = self._bytes.get(key, 0) + size
         IN_FLIGHT.inc()
 
     def leave(self, key: str, size: int) -> None:
         """It ended; its body had so many bytes."""
         self._held -= size
-        self._bytes[key] -= size
-        self._requests[key] -= 1
         IN_FLIGHT.dec()
-        if not self._requests[key]:
+        if self._requests[key] == 1:
             del self._requests[key], self._bytes[key]
+        else:
+            self._bytes[key] -= size
+            self._requests[key] -= 1
 
     def add(self, key: str, size: int) -> None:
         """Count bytes of a body.
@@ -68,7 +71,9 @@ class Limits:
         self._bytes[key] += size
 
     def _fits(self, key: str, size: int) -> bool:
-        return self._held + size <= self._most_bytes and self._bytes[key] + size <= self._most_bytes // 2
+        return (
+            self._held + size <= self._most_bytes and self._bytes.get(key, 0) + size <= self._most_bytes // 2
+        )
 
 
 class Body:

@@ -1,12 +1,11 @@
 """Every request's principal, before its body is read."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult, DefineMiddleware
-from litestar.types import Scope
 
 from service.api.auth import Keys, Principal, Role
 
@@ -15,7 +14,7 @@ PUBLIC = ["^/livez$", "^/readyz$", "^/health$", "^/metrics$", "^/docs"]
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-_TOLD = frozenset({b"x-semcached-key", b"authorization", b"x-api-key", b"origin"})
+_TOLD = frozenset({b"x-semcached-key", b"authorization", b"x-api-key", b"origin", b"content-length"})
 
 OWN = "x-semcached-key"
 """Has the tenant's key where `Authorization` has a provider's."""
@@ -33,23 +32,30 @@ class Authentication(AbstractAuthenticationMiddleware):
 
     async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
         """See Litestar."""
-        principal, name = authenticated(connection.scope, self._keys)
+        principal, name = authenticated(
+            told(connection.scope["headers"]), connection.scope["path"], self._keys
+        )
         needed = name == OWN or self._keys.enforced
         return AuthenticationResult(user=principal, auth=name if needed else None)
 
 
-def authenticated(scope: Scope, keys: Keys) -> tuple[Principal, str]:
+def told(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    """Those of a request's headers that say who asks, and how long the body is; the first of each name."""
+    given: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in _TOLD:
+            given.setdefault(name, value.decode("latin-1"))
+    return given
+
+
+def authenticated(given: dict[bytes, str], path: str, keys: Keys) -> tuple[Principal, str]:
     """Who asks, and the header that says so.
 
     Raises:
         UnauthenticatedError: nobody we know.
         ForbiddenError: a page from elsewhere calls a service that has no keys.
     """
-    given: dict[bytes, str] = {}
-    for name, value in scope["headers"]:
-        if name in _TOLD:
-            given.setdefault(name, value.decode("latin-1"))
-    header, authorization = _presented(given, scope["path"])
+    header, authorization = _presented(given, path)
     return keys.authenticate(authorization, given.get(b"origin")), header
 
 

@@ -97,7 +97,7 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
         question, answer = await attended(request.receive, waiting)
         request.scope["state"][WAITED] = work.waited_ms / 1000
     _counted(services, question, answer, keys, work)
-    return encoded(answer, headers={"X-Cache": x_cache([answer])})
+    return encoded(answer, headers={"X-Cache": _word(answer)})
 
 
 async def _directly(services: Services, principal: Principal, body: bytes) -> Answered | None:
@@ -109,7 +109,7 @@ async def _directly(services: Services, principal: Principal, body: bytes) -> An
     question = services.lookup.question(asked, keys)
     answer = await services.lookup.answer_one(question, keys, work)
     _counted(services, question, answer, keys, work)
-    return Answered(encode(answer), _X_CACHE[x_cache([answer])])
+    return Answered(encode(answer), _X_CACHE[_word(answer)])
 
 
 def _counted(
@@ -238,9 +238,14 @@ async def _give_up(services: Services, given: StoreRequest, keys: TenantKeys, wh
 
 def x_cache(answers: list[Any]) -> str:
     """HIT where everything hit, BYPASS where the cache could not, or may not, be asked."""
-    if all(isinstance(answer, Hit) for answer in answers):
+    words = {_word(answer) for answer in answers}
+    return next((word for word in ("BYPASS", "MISS") if word in words), "HIT")
+
+
+def _word(answer: Any) -> str:
+    if isinstance(answer, Hit):
         return "HIT"
-    return "BYPASS" if any(isinstance(answer, Miss) and _bypassed(answer) for answer in answers) else "MISS"
+    return "BYPASS" if isinstance(answer, Miss) and _bypassed(answer) else "MISS"
 
 
 def _bypassed(miss: Miss) -> bool:

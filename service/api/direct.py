@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from litestar.types import HTTPScope, Receive, Send
 
-from service.api.admission import Body, Limits
+from service.api.admission import Limits
 from service.api.auth import Keys, Principal
-from service.api.authentication import authenticated
+from service.api.authentication import authenticated, told
 from service.api.services import Services
 from service.errors import SemcachedError
 from service.telemetry import LATENCY, REQUESTS
@@ -61,42 +61,30 @@ class Direct:
     ) -> Receive | None:
         """None: it was answered. Else what the framework's way is to receive."""
         begun = perf_counter()
-        size = _size(scope)
+        path, given = scope["path"], told(scope["headers"])
         try:
-            principal, _ = authenticated(scope, self._keys)
+            principal, _ = authenticated(given, path, self._keys)
         except SemcachedError:
             return receive
+        length = given.get(b"content-length", "")
+        size = int(length) if length.isdecimal() else 0
         if not 0 < size <= LONGEST or not self._limits.takes(principal, size):
             return receive
-        with Body(self._limits, principal.key) as room:
-            room.add(size)
+        self._limits.enter(principal.key, size)
+        again = receive
+        try:
             body, again = await _read(receive)
-            answer = (
-                None
-                if body is None
-                else await _tried(self._calls[scope["path"]].answer, services, principal, body)
-            )
+            answer = None if body is None else await self._calls[path].answer(services, principal, body)
+        except SemcachedError:
+            answer = None
+        finally:
+            self._limits.leave(principal.key, size)
         if answer is None:
             return again
         await _sent(answer, send)
-        requests, latency = self._counted[scope["path"]]
+        requests, latency = self._counted[path]
         requests.inc()
         latency.observe(perf_counter() - begun)
-        return None
-
-
-def _size(scope: HTTPScope) -> int:
-    """Of the body, as the client says; 0: it doesn't, or no number."""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            return int(value) if value.isdigit() else 0
-    return 0
-
-
-async def _tried(call: Answer, services: Services, principal: Principal, body: bytes) -> Answered | None:
-    try:
-        return await call(services, principal, body)
-    except SemcachedError:
         return None
 
 

@@ -65,12 +65,11 @@ def query(request: QueryFields, keys: TenantKeys, dim: int | None) -> Query:
     system, messages = _conversation(request)
     at = _last_question(messages)
     asked = messages[at]
-    content = _unwrapped(asked.content)
-    if not content or (isinstance(content, str) and not text(content)):
+    turns = [_canonical(message) for message in messages]
+    if not turns[at]["content"]:
         raise InvalidInputError(
             "prompt" if request.messages is None else "messages", "asks nothing: it is blank"
         )
-    turns = [_canonical(message) for message in messages]
     said, since = turns[:at], turns[at + 1 :]
     body = _encode(turns)
     history = _encode([said, since] if since else said) if said or since else b""
@@ -99,9 +98,9 @@ def _identity(key: DigestKey, request: QueryFields, scope: bytes, body: bytes, h
     return Identity(
         entry_id=key.digest("entry", _encode([scope_digest, temperature]) + body),
         tenant=key.tenant,
-        agent_type=key.digest("agent_type", request.agent_type.encode()),
+        agent_type=key.agent_type(request.agent_type),
         scope=scope_digest,
-        history=key.digest("history", history),
+        history=key.digest("history", history) if history else key.history,
     )
 
 
@@ -166,11 +165,14 @@ def _unwrapped(content: Content) -> Content:
 
 
 def _canonical(message: Message) -> dict[str, Any]:
-    content = _unwrapped(message.content)
+    content: Any = _unwrapped(message.content)
     if isinstance(content, str):
         content = text(content)
-    named = {"name": message.name, "tool_calls": message.tool_calls, "tool_call_id": message.tool_call_id}
-    return {"role": message.role, "content": content} | {k: v for k, v in named.items() if v is not None}
+    turn = {"role": message.role, "content": content}
+    if not _bare(message):
+        named = {"name": message.name, "tool_calls": message.tool_calls, "tool_call_id": message.tool_call_id}
+        turn |= {k: v for k, v in named.items() if v is not None}
+    return turn
 
 
 def check_identifier(field: str, value: str) -> None:
@@ -180,7 +182,7 @@ def check_identifier(field: str, value: str) -> None:
         InvalidInputError: names `field`.
     """
     try:
-        size = len(value.encode())
+        size = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError:  # a command's argument that was no UTF-8
         raise InvalidInputError(field, "is no UTF-8") from None
     if not 1 <= size <= IDENTIFIER_BYTES:

@@ -20,11 +20,17 @@ DIGEST_HEX = 2 * DIGEST_BYTES
 class DigestKey:
     """Makes the digests and MACs of one tenant under one secret."""
 
-    __slots__ = ("_key", "tenant")
+    __slots__ = ("_key", "agent_type", "history", "tenant")
 
     def __init__(self, secret: bytes, tenant: str) -> None:
         self._key = hmac.digest(secret, b"tenant\0" + tenant.encode(), "sha256")
         self.tenant = self.digest("tenant", tenant.encode())
+        self.agent_type = lru_cache(maxsize=1024)(self._agent_type)
+        self.history = self.digest("history", b"")
+        """Of a question that nothing was said before."""
+
+    def _agent_type(self, name: str) -> str:
+        return self.digest("agent_type", name.encode())
 
     def digest(self, kind: str, data: bytes) -> str:
         """32 hex characters. `kind` (one of our words) keeps equal bytes in two places apart."""
