@@ -20,7 +20,7 @@ from bench.quality.decide import THRESHOLD, shipped_verifier
 from bench.quality.rates import FALSE_RATES, REPLICATES, SEED, Estimate, Share, share
 from bench.quality.sets import PARAMETRIC, TRAINABLE, Absent, Utterance, digest, utterances
 from bench.verifier.sets import Pair, rows
-from service.cache.lookup import VERIFIED
+from service.cache.question import VERIFIED
 
 SETS = ("banking77", "clinc150", "hwu64", "snips", "slurp", "text2sql")
 STRICT = {"hwu64", "snips", "slurp"}

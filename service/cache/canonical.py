@@ -6,6 +6,7 @@ keys and a fixed number of parts, so two different requests can't have the same 
 
 import base64
 import binascii
+import math
 import unicodedata
 from typing import Any, NamedTuple
 
@@ -218,7 +219,8 @@ def given_vector(given: list[float] | str, dim: int | None) -> Vector:
         values = np.array(given, np.float64)
     if dim is not None and values.size != dim:
         raise InvalidInputError("embedding", f"has {values.size} values, the index {dim}")
-    largest = float(np.abs(values).max(initial=0))
-    if not 1e-30 < largest < 1e30:  # noqa: PLR2004 - no float32 embedding is beyond; false for NaN
+    with np.errstate(all="ignore"):  # NaN and infinity; told below
+        norm = math.sqrt(square) if (square := float(values @ values)) >= 0 else square
+    if not 1e-30 < norm < 1e30:  # noqa: PLR2004 - no float32 embedding is beyond; false for NaN
         raise InvalidInputError("embedding", "must be finite and not zero")
-    return (values / np.linalg.norm(values)).astype(np.float32)
+    return (values / norm).astype(np.float32)

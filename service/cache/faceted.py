@@ -16,9 +16,9 @@ import msgspec
 
 from service.cache.canonical import Query, Vector
 from service.cache.digests import DigestKey, TenantKeys
-from service.cache.lookup import VERIFIED, Lookup, Run
+from service.cache.lookup import Lookup, Run
 from service.cache.ports import Budget, Search, Work
-from service.cache.question import Question
+from service.cache.question import VERIFIED, Question
 from service.cache.rewriting import as_it_is, is_wanted
 from service.cache.standalone import instructs, stands_alone
 from service.cache.store import Accepted, Store
@@ -110,6 +110,11 @@ class FacetedQuestion(Question):
 
     def _fits(self, record: Record) -> bool:
         return self.attributes.items() <= record.attributes.items()
+
+    @property
+    def looks_on(self) -> bool:
+        """See Question. Several may be served."""
+        return True
 
     def judge(self, candidate: Candidate, record: Record | None, now: int) -> None:
         """See Question."""

@@ -21,11 +21,11 @@ from service.cache.guards import Asked
 from service.cache.leases import Leases, Wish, life_s
 from service.cache.policy import DEFAULT, cut_of, filled
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Uses, Verifier, Work
-from service.cache.question import Question
+from service.cache.question import VERIFIED, Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.cache.sharing import Shared
 from service.errors import EmbedderError, StoreUnavailableError, VerifierError
-from service.model import Generation, Hit, LookupRequest, Miss, Policy, QueryFields, Reason, Tier
+from service.model import Candidate, Generation, Hit, LookupRequest, Miss, Policy, QueryFields, Reason, Tier
 
 ITEM_S = 0.002
 """What each further item of a batch adds to the time for Redis."""
@@ -35,8 +35,8 @@ UNVERIFIED = 0.95
 
 NOBODY: Mapping[int, float] = {}
 
-VERIFIED = 2
-"""How many candidates of a question the verifier reads."""
+FIRST = 3
+"""How many of its candidates a question reads first: mostly the nearest is served."""
 
 
 @dataclass(slots=True)
@@ -343,14 +343,20 @@ class Lookup:
         if not searches:
             return
         found = await self._responses.nearest(run.keys, searches, run.budget)
-        candidates = [(q, candidate) for q, page in zip(questions, found, strict=True) for candidate in page]
+        await self._judge([(q, page[:FIRST]) for q, page in zip(questions, found, strict=True)], run)
+        await self._judge([(q, page[FIRST:]) for q, page in zip(questions, found, strict=True)], run)
+        run.stages_ms["exhaustive" if exhaustive else "semantic"] = _ms_since(begun)
+
+    async def _judge(self, pages: Sequence[tuple[Question, Sequence[Candidate]]], run: Run) -> None:
+        """Read and judge candidates, nearest first, of the questions that need more."""
+        candidates = [(q, candidate) for q, page in pages if q.looks_on for candidate in page]
         wanted = dict.fromkeys(c.entry_id for q, c in candidates if c.similarity >= q.asked.threshold)
         read = await self._responses.records(run.keys, list(wanted), run.budget)
         records = dict(zip(wanted, read, strict=True))
         now = self._clock()
         for question, candidate in candidates:
-            question.judge(candidate, records.get(candidate.entry_id), now)
-        run.stages_ms["exhaustive" if exhaustive else "semantic"] = _ms_since(begun)
+            if question.looks_on:
+                question.judge(candidate, records.get(candidate.entry_id), now)
 
     async def _verify(self, questions: Sequence[Question], run: Run) -> None:
         """Read the nearest candidates that nothing speaks against, one by one until one may be served."""

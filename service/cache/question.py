@@ -30,6 +30,9 @@ from service.model import (
     Tier,
 )
 
+VERIFIED = 2
+"""How many candidates of a question the verifier reads."""
+
 EQUAL = 0.9999
 """The similarity of equal vectors, less what float32 and RediSearch lose."""
 
@@ -108,6 +111,12 @@ class Question:
         why = rejection(candidate, record, self.asked, now)
         if why is None and record is not None and self.served is None:
             self.served = (Tier.EXACT, candidate, record)
+
+    @property
+    def looks_on(self) -> bool:
+        """Whether further candidates are of use."""
+        enough = VERIFIED if self.asked.policy.guarded("verifier") else 1
+        return self.explain or len(self.held) < enough
 
     def judge(self, candidate: Candidate, record: Record | None, now: int) -> None:
         """Hold the candidate unless something speaks against it."""
