@@ -62,21 +62,19 @@ class Direct:
         """None: it was answered. Else what the framework's way is to receive."""
         begun = perf_counter()
         path, given = scope["path"], told(scope["headers"])
-        try:
-            principal, _ = authenticated(given, path, self._keys)
-        except SemcachedError:
-            return receive
         length = given.get(b"content-length", "")
         size = int(length) if length.isdecimal() else 0
-        if not 0 < size <= LONGEST or not self._limits.takes(principal, size):
+        principal = self._principal(given, path, size)
+        if principal is None:
             return receive
         self._limits.enter(principal.key, size)
-        again = receive
+        again, answer = receive, None
         try:
             body, again = await _read(receive)
-            answer = None if body is None else await self._calls[path].answer(services, principal, body)
+            if body is not None and len(body) <= size:
+                answer = await self._calls[path].answer(services, principal, body)
         except SemcachedError:
-            answer = None
+            pass  # the framework's way tells it
         finally:
             self._limits.leave(principal.key, size)
         if answer is None:
@@ -86,6 +84,14 @@ class Direct:
         requests.inc()
         latency.observe(perf_counter() - begun)
         return None
+
+    def _principal(self, given: dict[bytes, str], path: str, size: int) -> Principal | None:
+        """Who asks, if a body of so many bytes may be taken."""
+        try:
+            principal, _ = authenticated(given, path, self._keys)
+        except SemcachedError:
+            return None
+        return principal if 0 < size <= LONGEST and self._limits.takes(principal, size) else None
 
 
 async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
