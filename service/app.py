@@ -8,7 +8,6 @@ import multiprocessing
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from litestar import Litestar
 from litestar.di import Provide
@@ -52,6 +51,9 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
         redis_url: the Redis to work on.
         loaded: the local models, as far as they are loaded already.
     """
+    keys = Keys(settings.keys_path, settings.admin_key, expected=settings.keys_file is not None)
+    keys.check_bind(settings.host)
+    limits = Limits(settings)
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -60,7 +62,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             _background(_Attachment(parts)) as attachment,
             parts.ledger.kept(),
         ):
-            app.state.services = Services(
+            services = Services(
                 lookup=parts.lookup,
                 faceted=parts.faceted,
                 store=parts.store,
@@ -79,13 +81,11 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 embeddings=parts.embeddings,
                 metric_tenants=settings.named_tenants,
             )
+            app.state.services = services
+            app.state.direct = Direct(services, keys, limits, cache.DIRECT)
             yield
 
-    keys = Keys(settings.keys_path, settings.admin_key, expected=settings.keys_file is not None)
-    keys.check_bind(settings.host)
-    limits = Limits(settings)
-    return App(
-        Direct(keys, limits, cache.DIRECT),
+    return Litestar(
         route_handlers=[
             *(cache.lookup, cache.lookup_batch, cache.store, cache.store_batch),
             *(policies.get_policy, policies.put_policy),
@@ -108,21 +108,6 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
         logging_config=None,  # the console script's
         openapi_config=docs.openapi_config(),
     )
-
-
-class App(Litestar):
-    """Litestar, but for what is answered directly."""
-
-    def __init__(self, direct: Direct, **given: Any) -> None:
-        super().__init__(**given)
-        self._direct = direct
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """See ASGI."""
-        if self._direct.takes(scope):
-            receive = await self._direct.answered(self.state.services, scope, receive, send)
-        if receive is not None:
-            await super().__call__(scope, receive, send)
 
 
 class _Attachment:

@@ -1,11 +1,14 @@
 """The HTTP server: uvicorn, with limits on how long a request may take to come, and on its headers.
 
+What `api/direct.py` takes is answered here, without a way through ASGI.
+
 uvicorn by itself waits for ever for the rest of a request, and for a client to read; collects headers
 without end; and takes as many pipelined requests as a client cares to send.
 """
 
 from asyncio import TimerHandle, Transport
-from typing import Any
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import httptools
 import msgspec
@@ -15,6 +18,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from service.cache.leases import end_waits
 from service.settings import Settings
 from service.telemetry import REQUESTS
+
+if TYPE_CHECKING:  # the process that only starts workers needs none of it
+    from service.api.direct import Answered, Coming, Direct
 
 HEAD_S = 10.0
 """From a request's first byte, or the connection, to the end of its headers."""
@@ -29,6 +35,7 @@ HEAD_BYTES = 64 * 1024
 HEADERS = 100
 PIPELINED = 8
 IDLE_S = 60
+_OK = b"HTTP/1.1 200 OK\r\n%b%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 ABORT = "semcached.abort"
 """In a scope's extensions: what ends the connection, so that a broken answer doesn't look whole."""
 
@@ -53,6 +60,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._fruitless = 0  # bytes since the last piece of a body: an endless trailer, or chunk extension
         self._progress = False
         self._part = 0  # bytes of a body since its timer was set
+        state = getattr(self.app, "state", None)  # an application of Litestar's has one
+        self._direct: Direct | None = getattr(state, "direct", None)
+        self._awaits_body = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
         """See asyncio.Protocol."""
@@ -69,6 +79,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._read_within(None)
         self.resume_writing()
         self.pipeline.clear()
+        if self._awaits_body and self._direct is not None:
+            self._direct.left(self.scope)
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True  # uvicorn tells only the newest
             self._running.message_event.set()
@@ -154,10 +166,51 @@ class LimitedProtocol(HttpToolsProtocol):
         # Where the answer came before the end of the body, uvicorn's own timer is off by now.
         self._read_within(IDLE_S if self.cycle.response_complete else None)
         super().on_message_complete()
+        if self._awaits_body:
+            self._awaits_body = False
+            self._answer_directly(self.cycle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        whole = not cycle.more_body or cycle.waiting_for_100_continue  # or it never will be
+        if whole or self._direct is None or not self._direct.takes(cycle.scope):
+            super()._start_asgi_task(cycle, app)
+        else:
+            self._awaits_body = True
+
+    def _answer_directly(self, cycle: RequestResponseCycle) -> None:
+        """The body is whole."""
+        answer = self._direct.answer(cycle.scope, bytes(cycle.body)) if self._direct else None
+        if answer is None:
+            super()._start_asgi_task(cycle, self.app)
+        elif isinstance(answer, Coroutine) or self.flow.write_paused:
+            task = self.loop.create_task(self._answered(answer, cycle))
+            task.add_done_callback(self.tasks.discard)
+            self.tasks.add(task)
+        else:
+            self._write(answer, cycle)
+
+    async def _answered(self, answer: "Answered | Coming", cycle: RequestResponseCycle) -> None:
+        answered = await answer if isinstance(answer, Coroutine) else answer
+        if answered is None:
+            await cycle.run_asgi(self.app)
+            return
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        self._write(answered, cycle)
+
+    def _write(self, answer: "Answered", cycle: RequestResponseCycle) -> None:
+        """As `RequestResponseCycle.send` does, in one piece."""
+        if cycle.disconnected:
+            return
+        lines = [b"%b: %b\r\n" % header for header in cycle.default_headers]
+        close = b"" if cycle.keep_alive else b"connection: close\r\n"
+        head = _OK % (b"".join(lines), answer.headers, close, len(answer.body))
+        self.transport.write(head + answer.body)
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def _read_within(self, seconds: float | None) -> None:
         if self._read_timer is not None:
@@ -230,6 +283,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks who the client is
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=30,
     )

@@ -30,10 +30,9 @@ class Limits:
         return self._rate if principal.rate_limit is None else principal.rate_limit
 
     def takes(self, principal: Principal, size: int) -> bool:
-        """Whether there is room for a request with a body of so many bytes, and no rate to be asked for."""
+        """Whether there is room for a request with a body of so many bytes."""
         key = principal.key
-        free = self._requests.get(key, 0) < self._most_requests and self._fits(key, size)
-        return free and not self.rate_of(principal)
+        return self._requests.get(key, 0) < self._most_requests and self._fits(key, size)
 
     def enter(self, key: str, size: int = 0) -> None:
         """A request of this key is in flight, until it leaves; its body has so many bytes so far.

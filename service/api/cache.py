@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from service.api.attending import attended
 from service.api.auth import Principal, Role
 from service.api.authentication import needs
-from service.api.direct import Answered, Call
+from service.api.direct import Answered, Call, Coming
 from service.api.measuring import WAITED
 from service.api.problems import Problem, problem_of
 from service.api.services import Services
@@ -100,13 +100,17 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
     return encoded(answer, headers={"X-Cache": _word(answer)})
 
 
-async def _directly(services: Services, principal: Principal, body: bytes) -> Answered | None:
+def _directly(services: Services, principal: Principal, body: bytes) -> Coming | None:
     """A lookup that waits for nobody."""
     asked = _lookup_request(body)
     if asked.wait_s is not None:
         return None
-    keys, work = services.keyring.of(principal.tenant), Work()
-    question = services.lookup.question(asked, keys)
+    keys = services.keyring.of(principal.tenant)
+    return _looked_up(services, services.lookup.question(asked, keys), keys)
+
+
+async def _looked_up(services: Services, question: Question, keys: TenantKeys) -> Answered:
+    work = Work()
     answer = await services.lookup.answer_one(question, keys, work)
     _counted(services, question, answer, keys, work)
     return Answered(encode(answer), _X_CACHE[_word(answer)])
@@ -253,7 +257,7 @@ def _bypassed(miss: Miss) -> bool:
     return kept_away or miss.reason is Reason.DEGRADED
 
 
-_X_CACHE = {word: ((b"x-cache", word.encode()),) for word in ("HIT", "MISS", "BYPASS")}
+_X_CACHE = {word: b"x-cache: %b\r\n" % word.encode() for word in ("HIT", "MISS", "BYPASS")}
 
 DIRECT = {"/v1/cache/lookup": Call("lookup", _directly)}
 """What is answered without the framework's own way (`direct.py`)."""

@@ -1,14 +1,13 @@
 """The calls that are asked most, answered without the framework's own way, which costs more than a hit does.
 
 Only what goes well is answered here. Whatever is out of the ordinary (no key, a long body, a wrong field, a
-wait for a lease) goes the framework's way, with the body that was read, and is told there what is wrong.
+wait for a lease) goes the framework's way, and is told there what is wrong.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Callable, Coroutine, Mapping
 from time import perf_counter
 from typing import Any, NamedTuple
-
-from litestar.types import HTTPScope, Receive, Send
 
 from service.api.admission import Limits
 from service.api.auth import Keys, Principal
@@ -17,33 +16,37 @@ from service.api.services import Services
 from service.errors import SemcachedError
 from service.telemetry import LATENCY, REQUESTS
 
+log = logging.getLogger(__name__)
+
 LONGEST = 64 * 1024
 """Bytes of a body that is answered here; longer ones have other costs."""
 
 
 class Answered(NamedTuple):
-    """A 200."""
+    """A 200 in JSON."""
 
     body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    headers: bytes  # whole lines
 
 
-Answer = Callable[[Services, Principal, bytes], Awaitable[Answered | None]]
-"""Answers a body; None, or an error of ours: it goes the framework's way."""
+Coming = Coroutine[Any, Any, Answered | None]
+"""None, or an error of ours: it goes the framework's way."""
 
 
 class Call(NamedTuple):
     """What answers a path."""
 
     name: str  # of the handler that the framework knows
-    answer: Answer
+    answer: Callable[[Services, Principal, bytes], Answered | Coming | None]
+    """Answers a body: at once where this process knows the answer, or a little later."""
 
 
 class Direct:
-    """Answers what it can, for keys of every role."""
+    """Answers what it can."""
 
-    def __init__(self, keys: Keys, limits: Limits, calls: Mapping[str, Call]) -> None:
-        """Calls by path."""
+    def __init__(self, services: Services, keys: Keys, limits: Limits, calls: Mapping[str, Call]) -> None:
+        """Calls by path, for keys of every role."""
+        self._services = services
         self._keys = keys
         self._limits = limits
         self._calls = calls
@@ -52,66 +55,59 @@ class Direct:
             for path, call in calls.items()
         }
 
-    def takes(self, scope: Any) -> bool:
-        """Whether it is one of the calls."""
-        return scope["type"] == "http" and scope["path"] in self._calls and scope["method"] == "POST"
+    def takes(self, scope: Mapping[str, Any]) -> bool:
+        """Whether it is one of the calls, with a body of a fitting length."""
+        return scope["path"] in self._calls and scope["method"] == "POST" and 0 < _size(scope) <= LONGEST
 
-    async def answered(
-        self, services: Services, scope: HTTPScope, receive: Receive, send: Send
-    ) -> Receive | None:
-        """None: it was answered. Else what the framework's way is to receive."""
-        begun = perf_counter()
-        path, given = scope["path"], told(scope["headers"])
-        length = given.get(b"content-length", "")
-        size = int(length) if length.isdecimal() else 0
-        principal = self._principal(given, path, size)
-        if principal is None:
-            return receive
-        self._limits.enter(principal.key, size)
-        again, answer = receive, None
+    def answer(self, scope: Mapping[str, Any], body: bytes) -> Answered | Coming | None:
+        """What to answer, now or after some awaiting. None: it goes the framework's way."""
+        begun, path = perf_counter(), scope["path"]
         try:
-            body, again = await _read(receive)
-            if body is not None and len(body) <= size:
-                answer = await self._calls[path].answer(services, principal, body)
-        except SemcachedError:
-            pass  # the framework's way tells it
-        finally:
-            self._limits.leave(principal.key, size)
-        if answer is None:
-            return again
-        await _sent(answer, send)
-        requests, latency = self._counted[path]
-        requests.inc()
-        latency.observe(perf_counter() - begun)
-        return None
-
-    def _principal(self, given: dict[bytes, str], path: str, size: int) -> Principal | None:
-        """Who asks, if a body of so many bytes may be taken."""
-        try:
-            principal, _ = authenticated(given, path, self._keys)
+            principal, _ = authenticated(told(scope["headers"]), path, self._keys)
+            if self._limits.rate_of(principal):
+                return None
+            answer = self._calls[path].answer(self._services, principal, body)
         except SemcachedError:
             return None
-        return principal if 0 < size <= LONGEST and self._limits.takes(principal, size) else None
+        if isinstance(answer, Coroutine):
+            return self._awaited(answer, path, principal, len(body), begun)
+        self._count(path, answer, begun)
+        return answer
+
+    async def _awaited(
+        self, answer: Coming, path: str, principal: Principal, size: int, begun: float
+    ) -> Answered | None:
+        """With the request in flight meanwhile."""
+        if not self._limits.takes(principal, size):
+            answer.close()
+            return None
+        self._limits.enter(principal.key, size)
+        try:
+            answered = await answer
+        except SemcachedError:
+            return None
+        except Exception:  # a defect must not leave the caller without an answer
+            log.exception("unexpected error in %s", path)
+            return None
+        finally:
+            self._limits.leave(principal.key, size)
+        self._count(path, answered, begun)
+        return answered
+
+    def left(self, scope: Mapping[str, Any]) -> None:
+        """The client went away within the body: counted as nginx does."""
+        REQUESTS.labels(self._calls[scope["path"]].name, "499").inc()
+
+    def _count(self, path: str, answer: Answered | None, begun: float) -> None:
+        if answer is not None:
+            requests, latency = self._counted[path]
+            requests.inc()
+            latency.observe(perf_counter() - begun)
 
 
-async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
-    """The body, None if the client left before its end; and a receive that gives the same once more."""
-    message: Any = await receive()
-    seen = [message]
-    while message["type"] == "http.request" and message.get("more_body"):
-        message = await receive()
-        seen.append(message)
-    whole = message["type"] == "http.request"
-    body = (message["body"] if len(seen) == 1 else b"".join(one["body"] for one in seen)) if whole else None
-
-    async def again() -> Any:
-        return seen.pop(0) if seen else await receive()
-
-    return body, again
-
-
-async def _sent(answer: Answered, send: Send) -> None:
-    length = b"%d" % len(answer.body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", length), *answer.headers]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+def _size(scope: Mapping[str, Any]) -> int:
+    """Of the body, as the client says; 0: it doesn't."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if value.isdigit() else 0
+    return 0

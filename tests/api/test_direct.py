@@ -1,66 +1,34 @@
 """What is answered directly, and by the framework's way: each request gets the same answer both ways."""
 
-import contextlib
-from collections.abc import AsyncIterator
+import re
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import httpx
+import anyio
 import msgspec
 import pytest
-from litestar import Litestar
 
+from bench.processes import Served, served
+from bench.raw import Answer, Connection, connected
 from service.api.auth import Role, create_key
-from service.api.direct import LONGEST
+from service.api.direct import LONGEST, Answered, Direct
 from service.app import create_app
 from service.settings import Settings
-from service.telemetry import LATENCY, REQUESTS
 from service.wiring import Loaded
 
 pytestmark = pytest.mark.anyio
 
 LOOKUP = "/v1/cache/lookup"
-QUESTION = {"agent_type": "support", "prompt": "How do I reset my password?"}
-JSON = {"content-type": "application/json"}
-
-
-@contextlib.asynccontextmanager
-async def running(settings: Settings, models: Loaded, **given: Any) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(replace(settings, **given), settings.redis_url or "", models)
-    transport = httpx.ASGITransport(cast("Any", app))
-    async with app.lifespan(), httpx.AsyncClient(transport=transport, base_url="http://x") as http:
-        yield http
-
-
-async def pieces(body: bytes) -> AsyncIterator[bytes]:
-    """Of a body that doesn't say how long it is: that goes the framework's way."""
-    yield body[:7]
-    yield body[7:]
-
-
-def told(response: httpx.Response) -> Any:
-    """An answer but for what differs each time."""
-    body = response.json()
-    for name in ("lookup_id", "latency_ms", "age_s", "expires_in_s"):
-        body.pop(name, None)
-    headers = {k: v for k, v in response.headers.items() if k != "content-length"}
-    return response.status_code, headers, body
-
-
-def counted() -> tuple[float, float]:
-    """Requests by REQUESTS, and by LATENCY."""
-    requests = [one for metric in REQUESTS.collect() for one in metric.samples if one.name.endswith("_total")]
-    times = [one for metric in LATENCY.collect() for one in metric.samples if one.name.endswith("_count")]
-    return tuple(
-        sum(one.value for one in all_ if one.labels["call"] == "lookup") for all_ in (requests, times)
-    )  # type: ignore[return-value] # two
-
-
+QUESTION: dict[str, Any] = {"agent_type": "support", "prompt": "How do I reset my password?"}
 BODIES: dict[str, bytes] = {
     "hit": msgspec.json.encode(QUESTION),
     "miss": msgspec.json.encode(QUESTION | {"prompt": "What is the weather like on Mars?"}),
     "exact": msgspec.json.encode(QUESTION | {"tiers": ["exact"], "prompt": "Else"}),
+    "explained": msgspec.json.encode(QUESTION | {"tiers": ["exact"], "prompt": "Else", "explain": True}),
+}
+ELSEWHERE: dict[str, bytes] = {
     "blank": msgspec.json.encode(QUESTION | {"prompt": " "}),
     "unknown field": msgspec.json.encode(QUESTION | {"treshold": 0.9}),
     "wrong type": msgspec.json.encode(QUESTION | {"threshold": "high"}),
@@ -74,99 +42,136 @@ BODIES: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("name", BODIES)
-async def test_the_answer_is_the_same_both_ways(name: str, settings: Settings, models: Loaded) -> None:
-    async with running(settings, models) as http:
-        stored = await http.post("/v1/cache/store", json=QUESTION | {"response": "Settings."})
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(tmp_path_factory.mktemp("service")) as service:
+        stored = service.http.post("/v1/cache/store", json=QUESTION | {"response": "Settings."})
         assert stored.status_code == 201
-        before = counted()
-        direct = await http.post(LOOKUP, content=BODIES[name], headers=JSON)
-        between = counted()
-        framework = await http.post(LOOKUP, content=pieces(BODIES[name]), headers=JSON)
-        after = counted()
+        yield service
+
+
+def request(body: bytes, *lines: str) -> bytes:
+    return "\r\n".join([f"POST {LOOKUP} HTTP/1.1", "host: x", *lines, "", ""]).encode() + body
+
+
+def whole(body: bytes, *lines: str) -> bytes:
+    """Says how long it is."""
+    return request(body, f"content-length: {len(body)}", *lines)
+
+
+def chunked(body: bytes, *lines: str) -> bytes:
+    """Doesn't: that goes the framework's way."""
+    return request(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), "transfer-encoding: chunked", *lines)
+
+
+async def asked(connection: Connection, data: bytes) -> Answer:
+    connection.send(data)
+    with anyio.fail_after(20):
+        return await connection.answer()
+
+
+def told(answer: Answer) -> Any:
+    """An answer but for what differs each time."""
+    body = answer.json
+    for name in ("lookup_id", "latency_ms", "age_s", "expires_in_s"):
+        body.pop(name, None)
+    body.get("decision", {}).pop("stages_ms", None)
+    headers = {k: v for k, v in answer.headers.items() if k not in {"content-length", "date"}}
+    return answer.status, headers, body
+
+
+def counted(service: Served) -> tuple[float, float]:
+    """Lookups that were counted, and that were timed."""
+    text = service.http.get("/metrics").text
+    requests = re.findall(r'^semcached_requests_total\{call="lookup",.*\} (.*)$', text, re.MULTILINE)
+    times = re.findall(r'^semcached_request_seconds_count\{call="lookup"\} (.*)$', text, re.MULTILINE)
+    return sum(map(float, requests)), sum(map(float, times))
+
+
+@pytest.mark.parametrize("name", BODIES | ELSEWHERE)
+async def test_the_answer_is_the_same_both_ways(name: str, service: Served) -> None:
+    body, before = (BODIES | ELSEWHERE)[name], counted(service)
+    async with connected(service.port) as connection:
+        direct = await asked(connection, whole(body))
+        between = counted(service)
+    async with connected(service.port) as connection:
+        framework = await asked(connection, chunked(body))
     assert told(direct) == told(framework)
     assert [one - other for one, other in zip(between, before, strict=True)] == [1, 1]
-    assert [one - other for one, other in zip(after, between, strict=True)] == [1, 1]
+    assert [one - other for one, other in zip(counted(service), between, strict=True)] == [1, 1]
 
 
-async def test_what_goes_well_never_reaches_the_framework(
-    settings: Settings, models: Loaded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen = []
-
-    async def noted(self: Litestar, scope: Any, receive: Any, send: Any) -> None:
-        seen.append(scope["path"])
-        await real(self, scope, receive, send)
-
-    real = Litestar.__call__
-    monkeypatch.setattr(Litestar, "__call__", noted)
-    async with running(settings, models) as http:
-        assert (await http.post(LOOKUP, content=BODIES["miss"])).status_code == 200
-        assert seen == []
-        assert (await http.post(LOOKUP, content=BODIES["blank"])).status_code == 400
-        assert (await http.get("/livez")).status_code == 200
-        assert (await http.get(LOOKUP)).status_code == 405
-        assert seen == [LOOKUP, "/livez", LOOKUP]
+async def test_pieces_pipelines_and_closed_connections(service: Served) -> None:
+    body = BODIES["hit"]
+    data = whole(body)
+    async with connected(service.port) as connection:
+        for at in (1, 20, len(data) - len(body), len(data) - 1):  # where it is cut in two
+            connection.send(data[:at])
+            await anyio.sleep(0.02)  # so that they arrive one by one
+            assert (await asked(connection, data[at:])).json["outcome"] == "hit"
+        connection.send(data + whole(BODIES["exact"]) + chunked(body) + data)
+        outcomes = [(await connection.answer()).json["outcome"] for _ in range(4)]
+        assert outcomes == ["hit", "miss", "hit", "hit"]
+        last = await asked(connection, whole(body, "connection: close"))
+        assert last.headers["connection"] == "close"
+        assert await connection.closed() == b""
 
 
-async def test_keys_and_rate_limits_hold(settings: Settings, models: Loaded, tmp_path: Path) -> None:
+async def test_who_expects_to_be_told_to_go_on_is_told(service: Served) -> None:
+    async with connected(service.port) as connection:
+        connection.send(
+            whole(b"", "expect: 100-continue").replace(b"length: 0", b"length: %d" % len(BODIES["hit"]))
+        )
+        with anyio.fail_after(20):
+            assert (await connection.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
+        assert (await asked(connection, BODIES["hit"])).json["outcome"] == "hit"
+
+
+async def test_keys_and_rate_limits_hold(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
-    good = {"Authorization": f"Bearer {create_key(keys, 'acme', Role.reader)}"}
-    limited = {"X-Semcached-Key": create_key(keys, "acme", Role.reader, rate_limit=1)}
-    async with running(settings, models, keys_file=keys) as http:
-        assert (await http.post(LOOKUP, json=QUESTION)).status_code == 401
-        assert (
-            await http.post(LOOKUP, json=QUESTION, headers={"Authorization": "Bearer no"})
-        ).status_code == 401
-        assert (await http.post(LOOKUP, json=QUESTION, headers=good)).status_code == 200
-        found = [(await http.post(LOOKUP, json=QUESTION, headers=limited)).status_code for _ in range(3)]
-    assert found[0] == 200
-    assert 429 in found
+    good = f"authorization: Bearer {create_key(keys, 'acme', Role.reader)}"
+    limited = f"x-semcached-key: {create_key(keys, 'acme', Role.reader, rate_limit=1)}"
+    with served(tmp_path / "data", keys_file=str(keys)) as service:
+        async with connected(service.port) as connection:
+            lines = [(), ("authorization: Bearer no",), (good,), (limited,), (limited,), (limited,)]
+            found = [(await asked(connection, whole(BODIES["hit"], *one))).status for one in lines]
+    assert found[:4] == [401, 401, 200, 200]
+    assert 429 in found[4:]
 
 
-async def test_who_leaves_within_the_body_is_in_flight_no_more(settings: Settings, models: Loaded) -> None:
-    one_at_a_time = replace(settings, max_in_flight=1)
-    app: Any = create_app(one_at_a_time, settings.redis_url or "", models)
-    sent: list[Any] = []
+def scope(body: bytes, path: str = LOOKUP, method: str = "POST") -> dict[str, Any]:
+    headers = [(b"host", b"x"), (b"content-length", b"%d" % len(body))]
+    return {"path": path, "method": method, "headers": headers}
 
-    async def send(message: Any) -> None:
-        sent.append(message)
 
-    def request(*messages: Any) -> tuple[Any, Any, Any]:
-        left = list(messages)
-
-        async def receive() -> Any:
-            return left.pop(0) if left else {"type": "http.disconnect"}
-
-        size = str(len(BODIES["hit"])).encode()
-        headers = [(b"content-length", size), (b"host", b"x")]
-        scope = {"type": "http", "method": "POST", "path": LOOKUP, "raw_path": LOOKUP.encode()}
-        scope |= {"query_string": b"", "headers": headers, "root_path": "", "http_version": "1.1"}
-        return scope | {"scheme": "http", "server": ("x", 80), "client": ("x", 1)}, receive, send
-
+async def test_what_is_taken(settings: Settings, models: Loaded) -> None:
+    app = create_app(replace(settings, max_in_flight=1), settings.redis_url or "", models)
     async with app.lifespan():
-        half = {"type": "http.request", "body": BODIES["hit"][:9], "more_body": True}
-        await app(*request(half))
-        sent.clear()
-        await app(*request({"type": "http.request", "body": BODIES["hit"], "more_body": False}))
-    assert [one.get("status") for one in sent] == [200, None]
+        direct: Direct = app.state.direct
+        assert [name for name in BODIES if not direct.takes(scope(BODIES[name]))] == []
+        assert [name for name in ELSEWHERE if not direct.takes(scope(ELSEWHERE[name]))] == [
+            "long",
+            "too long",
+        ]
+        assert not direct.takes(scope(BODIES["hit"], method="GET"))
+        assert not direct.takes(scope(BODIES["hit"], path="/v1/cache/store"))
+        assert not direct.takes({"path": LOOKUP, "method": "POST", "headers": []})
+        for body in (*(one for one in ELSEWHERE.values() if len(one) <= LONGEST), b"{}"):
+            assert direct.answer(scope(body), body) is None
+        with_key = scope(BODIES["hit"])
+        with_key["headers"].append((b"origin", b"https://elsewhere.example"))
+        assert direct.answer(with_key, BODIES["hit"]) is None
 
 
-async def test_a_body_longer_than_it_says_is_not_answered_directly(
-    settings: Settings, models: Loaded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-
-    async def noted(_: Litestar, scope: Any, *__: Any) -> None:
-        asked.append(scope["path"])
-
-    monkeypatch.setattr(Litestar, "__call__", noted)
-    app: Any = create_app(settings, settings.redis_url or "", models)
+async def test_as_many_are_in_flight_as_may_be(settings: Settings, models: Loaded) -> None:
+    app = create_app(replace(settings, max_in_flight=1), settings.redis_url or "", models)
     async with app.lifespan():
-        scope = {"type": "http", "method": "POST", "path": LOOKUP, "headers": [(b"content-length", b"9")]}
-
-        async def receive() -> Any:
-            return {"type": "http.request", "body": BODIES["hit"], "more_body": False}
-
-        await app(scope, receive, None)
-    assert asked == [LOOKUP]
+        direct: Direct = app.state.direct
+        one, other = (direct.answer(scope(BODIES["miss"]), BODIES["miss"]) for _ in range(2))
+        assert isinstance(one, Coroutine)
+        assert isinstance(other, Coroutine)
+        one.send(None)  # it waits for Redis now
+        assert await other is None
+        one.close()
+        third: Any = direct.answer(scope(BODIES["miss"]), BODIES["miss"])
+        assert isinstance(await third, Answered)
