@@ -22,7 +22,7 @@ import numpy as np
 
 from bench.corpus.entries import Corpus, made
 from bench.corpus.filling import filled, write_keys
-from bench.corpus.likeness import SAMPLE, likeness, quantiles
+from bench.corpus.likeness import SAMPLE, expected, likeness, quantiles
 from bench.corpus.tenants import MOST
 from service.store.embedded import EmbeddedRedis
 
@@ -134,6 +134,9 @@ def main() -> None:
     if arguments.likeness:
         result["likeness"] = likeness(corpus.rows[: corpus.real])
         print(compared(result["likeness"]))
+        result["likeness"]["expected"] = expected(corpus.rows[: corpus.real], int(corpus.questions.max()))
+        for name, one in result["likeness"]["expected"].items():
+            print(f"of real rows as many as this corpus has, expected: {name} {_spread(one)}")
     with redis_of(arguments) as url:
         if url is not None:
             result["filled"] = stored(corpus, url, arguments.cache / "keys.json")

@@ -113,7 +113,7 @@ def made(
     if not 0 <= twins <= 1:
         raise ValueError(f"twins: {twins} is not between 0 and 1")
     model = model or MiniLM(1)
-    found = texts(data, model, seed)
+    found = texts(data, model, seed, cache)
     entries = asked(size, twins, seed)
     rows = Rows(cache, found, model, seed).made(int(entries.rows.max()) + 1)
     return Corpus(entries, found, rows, data)

@@ -15,6 +15,7 @@ FACTOR = 4.5
 SAMPLE = 1_000
 QUANTILES = (5, 25, 50, 75, 95)
 NOISE = 0.3
+PARTS = (16, 8, 4, 2, 1)
 NEAREST, TENTH = 1, 10
 
 
@@ -44,6 +45,19 @@ def likeness(real: Floats, seed: int = 1) -> dict[str, Any]:
         **found,
         "furthest": round(max(off), 3),
     }
+
+
+def expected(real: Floats, rows: int, seed: int = 1) -> dict[str, list[float]]:
+    """What so many rows would have if there were as many real ones: by what each doubling adds to them."""
+    rng = np.random.default_rng([seed, 4])
+    sizes = [len(real) // part for part in PARTS]
+    samples = [np.sort(rng.choice(size, min(SAMPLE, size), replace=False)) for size in sizes]
+    seen = [quantiles(real[:size], sample) for size, sample in zip(sizes, samples, strict=True)]
+    found = {}
+    for name in seen[0]:
+        slopes, starts = np.polyfit(np.log(sizes), np.array([one[name] for one in seen]), 1)
+        found[name] = [round(float(one), 3) for one in np.minimum(starts + slopes * np.log(rows), 1)]
+    return found
 
 
 def quantiles(rows: Floats, sample: Numbers) -> dict[str, list[float]]:

@@ -1,5 +1,7 @@
 """The real texts, in an order that is always the same: of a data folder, else of this checkout."""
 
+import hashlib
+import os
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -37,13 +39,27 @@ def name_of(number: int) -> str:
     return word
 
 
-def texts(data: Path | None, model: Model, seed: int) -> Texts:
-    """Those that the model can represent, shuffled."""
+def texts(data: Path | None, model: Model, seed: int, cache: Path | None = None) -> Texts:
+    """Those that the model can represent, shuffled; which these are is kept in `cache`."""
     found, source = _found(data)
-    one_line = (" ".join(text.split()) for text in found)
-    fit = [text for text in dict.fromkeys(one_line) if len(text) <= LONGEST and model.unfit(text) is None]
+    given = list(dict.fromkeys(" ".join(text.split()) for text in found))
+    fit = _fit(given, model, cache)
     random.Random(seed).shuffle(fit)  # noqa: S311 - no secret
     return Texts(fit, source)
+
+
+def _fit(given: list[str], model: Model, cache: Path | None) -> list[str]:
+    name = hashlib.sha256("\n".join([model.revision, str(LONGEST), *given]).encode()).hexdigest()[:12]
+    file = cache / f"texts-{name}.txt" if cache else None
+    if file is not None and file.exists():
+        return file.read_text("utf-8").split("\n")
+    fit = [text for text in given if len(text) <= LONGEST and model.unfit(text) is None]
+    if cache is not None and file is not None:
+        cache.mkdir(parents=True, exist_ok=True)
+        whole = file.with_suffix(f".{os.getpid()}")
+        whole.write_text("\n".join(fit), "utf-8")
+        whole.replace(file)
+    return fit
 
 
 def _found(data: Path | None) -> tuple[Iterable[str], str]:

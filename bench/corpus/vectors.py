@@ -18,7 +18,7 @@ from bench.corpus.texts import Texts
 from bench.quality.vectors import pages
 from service.embedders.batching import Model
 
-PAGE = 2_048
+PAGE = 1_024
 """Real texts that are embedded, and written, together."""
 
 
