@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,7 +118,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data is not None and not (arguments.data / "query_stream" / "public").is_dir():
         print(f"skipped query_stream: {arguments.data}/query_stream is absent; Banking77 instead")
-    begun = time.perf_counter()
     try:
         corpus = made(arguments.size, arguments.cache, data=arguments.data, twins=arguments.twins)
     except ValueError as error:
@@ -127,7 +125,6 @@ def main() -> None:
     result: dict[str, Any] = {
         "command": f"python -m bench.corpus {' '.join(sys.argv[1:])}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "made_s": round(time.perf_counter() - begun, 1),
         "corpus": described(corpus),
     }
     print(table(result["corpus"]))
