@@ -136,6 +136,18 @@ def test_stampede(tmp_path: Path) -> None:
         }
 
 
+def test_corpus(tmp_path: Path) -> None:
+    output = tmp_path / "corpus.json"
+    names = ["--data", str(tmp_path), "--cache", str(tmp_path), "--redis-dir", str(tmp_path / "redis")]
+    printed = run("corpus", "--size", "300", "--twins", "0.3", *names, "--likeness", "--output", str(output))
+    assert f"skipped query_stream: {tmp_path}/query_stream is absent" in printed
+    found = json.loads(output.read_text())
+    assert found["filled"]["stored"] == found["corpus"]["entries"] == 300
+    assert found["filled"]["bytes_per_entry"] > 2 * 384 * 4  # the document and the graph
+    assert found["corpus"]["largest"][0] > 100
+    assert found["likeness"]["furthest"] < 0.2
+
+
 def test_client(tmp_path: Path) -> None:
     output = tmp_path / "client.json"
     run("client", "--calls", "20", "--imports", "1", "--output", str(output))
