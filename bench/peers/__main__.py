@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
         "--data", type=Path, default=Path("../shared/data"), help="folder of the corpus' texts"
     )
     given.add_argument("--cache", type=Path, default=Path(".bench"), help="vectors, the peers' environment")
+    given.add_argument("--tenants", type=int, default=1, help="whose entries they are, the k-th has 1/k")
     given.add_argument("--rounds", type=int, default=10)
     given.add_argument("--lookups", type=int, default=100, help="of each kind, per round")
     given.add_argument("--stores", type=int, default=20, help="per round")
@@ -69,7 +70,14 @@ def measured(given: argparse.Namespace, size: int) -> dict[str, Any]:
     python = pythons(given.cache, here=given.here)
     wanted = [one for one in ALL if one.family in (OURS, *given.peers)]
     with tempfile.TemporaryDirectory(prefix="peers-") as name, ExitStack() as stack:
-        work = written(vectors, size, asked, THRESHOLD, Path(name) / "work")
+        work = written(
+            vectors,
+            Path(name) / "work",
+            size=size,
+            tenants=given.tenants,
+            lookups=asked,
+            threshold=THRESHOLD,
+        )
         field = Field(stack, work, Path(name), THRESHOLD)
         started = {one.name: started_one(field, one, python(one)) for one in wanted}
         ready = {name: filled(one, size) for name, one in started.items()}
@@ -79,7 +87,7 @@ def measured(given: argparse.Namespace, size: int) -> dict[str, Any]:
         for turn in range(given.rounds):
             stores(found, given, turn)
     absent = {name: one.why for name, one in ready.items() if isinstance(one, Absent)}
-    return result(vectors.name, size, found, absent)
+    return result(vectors.name, work, found, absent)
 
 
 def started_one(field: Field, contender: Contender, python: Path | Absent) -> Running | Absent:

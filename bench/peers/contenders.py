@@ -21,7 +21,10 @@ OURS = "semcached"
 
 
 class Contender(NamedTuple):
-    """A way to cache. `family`: as --peers names it; `of`: whose cache it shares; `most`: entries."""
+    """A way to cache. `family`: as --peers names it; `of`: whose cache it shares; `most`: entries.
+
+    `tenants`: the form that keeps them apart.
+    """
 
     name: str
     family: str
@@ -30,13 +33,14 @@ class Contender(NamedTuple):
     redis: bool = True
     of: str | None = None
     most: int | None = None
+    tenants: str | None = None
 
 
 ALL = [
-    Contender(OURS, OURS, "http", "raw", redis=False),
-    Contender("semcached, Python client", OURS, "http", "client", redis=False, of=OURS),
-    Contender("semcached, in-process", OURS, "inprocess", redis=False, of=OURS),
-    Contender("redisvl SemanticCache", "redisvl", "redisvl"),
+    Contender(OURS, OURS, "http", "raw", redis=False, tenants="raw"),
+    Contender("semcached, Python client", OURS, "http", "client", redis=False, of=OURS, tenants="client"),
+    Contender("semcached, in-process", OURS, "inprocess", redis=False, of=OURS, tenants="any"),
+    Contender("redisvl SemanticCache", "redisvl", "redisvl", tenants="filtered"),
     Contender("LangChain RedisSemanticCache", "langchain", "langchain"),
     Contender("GPTCache", "gptcache", "gptcache", redis=False),
     Contender("GPTCache, no report", "gptcache", "gptcache", "no report", redis=False),
@@ -107,11 +111,14 @@ class Field:
         """Start its Redis or the service, and its worker."""
         if contender.most is not None and self.work.size > contender.most:
             return Absent(f"not run beyond {contender.most:,} entries: its time grows with them")
+        if self.work.tenants > 1 and contender.tenants is None:
+            return Absent("has no filter: each tenant would need a cache of its own")
+        form = contender.form if self.work.tenants == 1 else contender.tenants or ""
         place = self.folder / contender.name.replace(" ", "-").replace(",", "")
         place.mkdir()
         servers = self._servers(contender, place)
         module = f"bench.peers.workers.{contender.worker}_worker"
-        given = [str(self.work.folder), servers.target, str(place), str(self.threshold), contender.form]
+        given = [str(self.work.folder), servers.target, str(place), str(self.threshold), form]
         process = self.stack.enter_context(
             process_of([str(python), "-m", module, *given], place / "stderr", place)
         )

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.peers.contenders import OURS, Running
-from bench.peers.work import KINDS
+from bench.peers.work import KINDS, Work
 
 GOALS = {
     ("redisvl", 100_000): 12,
@@ -70,18 +70,19 @@ class Found:
         return statistics.median(one.cpu_ms / len(one.ms) for one in self.rounds[kind])
 
 
-def result(source: str, size: int, found: Sequence[Found], absent: Mapping[str, str]) -> dict[str, Any]:
+def result(source: str, work: Work, found: Sequence[Found], absent: Mapping[str, str]) -> dict[str, Any]:
     """A size's figures, ms."""
     ours = next(one for one in found if one.running.contender.name == OURS)
     return {
-        "entries": size,
+        "entries": work.size,
+        "tenants": work.tenants,
         "vectors": source,
-        "contenders": {one.running.contender.name: figures(one, ours, size) for one in found},
+        "contenders": {one.running.contender.name: figures(one, ours, work) for one in found},
         "absent": dict(absent),
     }
 
 
-def figures(one: Found, ours: Found, size: int) -> dict[str, Any]:
+def figures(one: Found, ours: Found, work: Work) -> dict[str, Any]:
     contender = one.running.contender
     kinds = {
         kind: percentiles([ms for found in one.rounds[kind] for ms in found.ms])
@@ -92,7 +93,8 @@ def figures(one: Found, ours: Found, size: int) -> dict[str, Any]:
         for kind in KINDS
         if one.rounds[kind]
     }
-    goal = GOALS.get((contender.family, size)) if not contender.form or contender.form == "get" else None
+    is_plain = work.tenants == 1 and contender.form in {"", "get"}
+    goal = GOALS.get((contender.family, work.size)) if is_plain else None
     reached = {} if goal is None else goal_of(goal, kinds["semantic"]["ratio_to_ours"]["median"])
     return {
         "versions": one.running.versions,

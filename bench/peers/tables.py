@@ -11,7 +11,7 @@ HEAD = ["", "p50", "rounds", "p99", "right/wrong/none", "x ours", "rounds", "CPU
 
 def told(one: Mapping[str, Any]) -> str:
     """A size: a table per kind of lookup, one of stores, the goals, and who is absent and why."""
-    parts = [f"{one['entries']:,} entries ({one['vectors']}); ms"]
+    parts = [f"{one['entries']:,} entries of {one['tenants']} tenants ({one['vectors']}); ms"]
     parts += [f"{kind} lookups\n{lookups(one, kind)}" for kind in KINDS]
     parts += [f"stores\n{stores(one)}", *goals(one)]
     parts += [f"{name}: {why}" for name, why in one["absent"].items()]

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from bench.peers.workers.harness import Floats
 
 NEAR, FAR = (0.9, 0.98), (0.3, 0.7)
+Numbers = NDArray[np.int64]
+
 EQUAL = 2e-5  # similarities that float32 can't tell apart
 MARGIN = 0.02
 PAGE = 50
@@ -35,39 +37,46 @@ class Work(NamedTuple):
 
     folder: Path
     size: int
+    tenants: int
     right: dict[str, list[set[int]]]
 
 
-def written(source: Source, size: int, lookups: int, threshold: float, folder: Path) -> Work:
-    """Write the work of a size into a folder."""
+def written(source: Source, folder: Path, *, size: int, tenants: int, lookups: int, threshold: float) -> Work:
+    """Write the work of a size into a new folder."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(size)
     entries = np.ascontiguousarray(source.vectors[:size], np.float32)
+    owners = owned(size, tenants, generator)
     rows = generator.choice(size, lookups, replace=lookups > size)
+    texts, whose = [source.texts[row] for row in rows], owners[rows]
     near = tilted(entries[rows], generator.uniform(*NEAR, lookups), generator)
     far = alone(entries, tilted(entries[rows], generator.uniform(*FAR, lookups), generator), threshold)
-    (folder / "size").write_text(str(size))
-    put(folder, "entries", source.texts[:size], entries)
-    put(
-        folder,
-        "new",
-        [f"{source.texts[row]} Number {at}" for at, row in enumerate(rows)],
-        tilted(entries[rows], generator.uniform(*FAR, lookups), generator),
-    )
-    put(folder, "semantic", [source.texts[row] + " ?" for row in rows], near)
-    put(folder, "exact", [source.texts[row] for row in rows], entries[rows])
-    put(folder, "miss", [f"{source.texts[at]} ??" for at in rows[: len(far)]], far)
+    other = tilted(entries[rows], generator.uniform(*FAR, lookups), generator)
+    put(folder, "entries", source.texts[:size], owners, entries)
+    put(folder, "semantic", [f"{text} ?" for text in texts], whose, near)
+    put(folder, "exact", texts, whose, entries[rows])
+    put(folder, "miss", [f"{text} ??" for text in texts[: len(far)]], whose[: len(far)], far)
+    put(folder, "new", [f"{text} Number {at}" for at, text in enumerate(texts)], whose, other, first=size)
     right = {
-        "semantic": [nearest for nearest, _ in found(entries, near)],
-        "exact": [nearest for nearest, _ in found(entries, entries[rows])],
+        "semantic": [nearest for nearest, _ in found(entries, near, (owners, whose))],
+        "exact": [nearest for nearest, _ in found(entries, entries[rows], (owners, whose))],
         "miss": [set[int]() for _ in far],
     }
-    return Work(folder, size, right)
+    return Work(folder, size, tenants, right)
 
 
-def put(folder: Path, name: str, texts: Sequence[str], vectors: Floats) -> None:
+def owned(size: int, tenants: int, generator: np.random.Generator) -> Numbers:
+    """[n]: the tenant of each entry; the k-th has a share like 1/k."""
+    shares = 1 / np.arange(1, tenants + 1)
+    return generator.choice(tenants, size, p=shares / shares.sum())
+
+
+def put(
+    folder: Path, name: str, texts: Sequence[str], owners: Numbers, vectors: Floats, *, first: int = 0
+) -> None:
     np.save(folder / f"{name}.npy", vectors)
-    (folder / f"{name}.json").write_text(json.dumps(list(texts)), "utf-8")
+    told = {"texts": list(texts), "tenants": [f"t{owner}" for owner in owners], "first": first}
+    (folder / f"{name}.json").write_text(json.dumps(told), "utf-8")
 
 
 def tilted(rows: Floats, similarities: NDArray[np.float64], generator: np.random.Generator) -> Floats:
@@ -86,10 +95,17 @@ def alone(entries: Floats, rows: Floats, threshold: float) -> Floats:
     return rows[[best < threshold - MARGIN for _, best in found(entries, rows)]]
 
 
-def found(entries: Floats, rows: Floats) -> Iterator[tuple[set[int], float]]:
-    """For each row the entries nearest to it, equal ones together, and their similarity: exact search."""
+def found(
+    entries: Floats, rows: Floats, owners: tuple[Numbers, Numbers] | None = None
+) -> Iterator[tuple[set[int], float]]:
+    """For each row the entries nearest to it, equal ones together, and their similarity: exact search.
+
+    With owners, of the entries and of the rows: among its own.
+    """
     for begin in range(0, len(rows), PAGE):
         similarities = entries @ rows[begin : begin + PAGE].T
+        if owners is not None:
+            similarities[owners[0][:, None] != owners[1][None, begin : begin + PAGE]] = -1
         for column in similarities.T:
             best = float(column.max())
             yield set(np.flatnonzero(column >= best - EQUAL).tolist()), best

@@ -161,3 +161,15 @@ def test_peers(tmp_path: Path) -> None:
             assert one[kind]["calls"] == one[kind]["right"] > 0
         assert one["store"]["calls"] == 4
     assert output.with_suffix(".svg").read_text().startswith("<svg")
+
+
+def test_peers_with_tenants(tmp_path: Path) -> None:
+    """Who can't tell them apart is left out; the others serve each its own nearest."""
+    output = tmp_path / "peers.json"
+    small = ["--sizes", "200", "--rounds", "1", "--lookups", "5", "--stores", "2", "--here"]
+    places = ["--data", str(tmp_path / "none"), "--cache", str(tmp_path)]
+    run("peers", *small, *places, "--tenants", "3", "--peers", "redisvl,langchain", "--output", str(output))
+    (found,) = json.loads(output.read_text())["sizes"]
+    assert found["absent"].keys() == {"LangChain RedisSemanticCache"}
+    assert len(found["contenders"]) == 4
+    assert all(one["semantic"]["right"] == 5 for one in found["contenders"].values())

@@ -25,9 +25,10 @@ Floats = NDArray[np.float32]
 
 
 class Part(NamedTuple):
-    """Texts, their vectors [n, dim], and the number of the first."""
+    """Texts, whose they are, their vectors [n, dim], and the number of the first."""
 
     texts: Sequence[str]
+    tenants: Sequence[str]
     vectors: Floats
     first: int
 
@@ -67,9 +68,9 @@ class Given(NamedTuple):
     def part(self, kind: str, begin: int, end: int) -> Part:
         """Some of the work."""
         vectors = np.load(self.work / f"{kind}.npy", mmap_mode="r")
-        texts = texts_of(self.work / f"{kind}.json")
-        first = int((self.work / "size").read_text()) if kind == "new" else 0
-        return Part(texts[begin:end], np.asarray(vectors[begin:end], np.float32), first + begin)
+        told = read(self.work / f"{kind}.json")
+        rows = np.asarray(vectors[begin:end], np.float32)
+        return Part(told["texts"][begin:end], told["tenants"][begin:end], rows, told["first"] + begin)
 
     @property
     def dim(self) -> int:
@@ -77,8 +78,8 @@ class Given(NamedTuple):
 
 
 @cache
-def texts_of(file: Path) -> list[str]:
-    found: list[str] = json.loads(file.read_text("utf-8"))
+def read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text("utf-8"))
     return found
 
 

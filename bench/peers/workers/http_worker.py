@@ -15,7 +15,6 @@ from bench.raw import Connection, connected
 from semcached import Client
 from semcached.model import Hit
 
-AGENT_TYPE = "bench"
 BATCH = 100  # within what a body may have
 
 _encoded = msgspec.json.Encoder().encode
@@ -27,7 +26,7 @@ class Http:
     def __init__(self, given: Given, stack: AsyncExitStack) -> None:
         self.threshold, self.port, self.stack = given.threshold, int(given.target), stack
         self.connection: Connection
-        self.table: dict[str, Floats] = {}
+        self.table: dict[str, tuple[str, Floats]] = {}
 
     async def prepare(self, part: Part) -> None:
         """Connected anew: the service closes what is idle while others have their turn."""
@@ -35,7 +34,7 @@ class Http:
         self.connection = await self.stack.enter_async_context(connected(self.port))
         self.connection.send(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
         await self.connection.answer()
-        self.table = dict(zip(part.texts, part.vectors, strict=True))
+        self.table = table_of(part)
 
     async def fill(self, part: Part) -> None:
         await self.prepare(part)
@@ -58,7 +57,8 @@ class Http:
         return None
 
     def _query(self, text: str) -> dict[str, Any]:
-        return {"agent_type": AGENT_TYPE, "prompt": text, "embedding": coded(self.table[text])}
+        agent_type, vector = self.table[text]
+        return {"agent_type": agent_type, "prompt": text, "embedding": coded(vector)}
 
     def _entry(self, text: str, answer: str) -> dict[str, Any]:
         return self._query(text) | {"response": answer}
@@ -78,15 +78,20 @@ class ByClient(Http):
         self.client = Client(f"http://127.0.0.1:{given.target}")
 
     async def lookup(self, text: str) -> str | None:
-        vector = coded(self.table[text])
+        agent_type, vector = self.table[text]
         found = self.client.lookup(
-            agent_type=AGENT_TYPE, prompt=text, embedding=vector, threshold=self.threshold
+            agent_type=agent_type, prompt=text, embedding=coded(vector), threshold=self.threshold
         )
         return found.response if isinstance(found, Hit) else None
 
     async def store(self, text: str, answer: str) -> None:
-        vector = coded(self.table[text])
-        self.client.store(agent_type=AGENT_TYPE, prompt=text, embedding=vector, response=answer)
+        agent_type, vector = self.table[text]
+        self.client.store(agent_type=agent_type, prompt=text, embedding=coded(vector), response=answer)
+
+
+def table_of(part: Part) -> dict[str, tuple[str, Floats]]:
+    """By text: its agent_type, which stands for the work's tenant (it filters alike), and its vector."""
+    return dict(zip(part.texts, zip(part.tenants, part.vectors, strict=True), strict=True))
 
 
 def coded(vector: Floats) -> str:

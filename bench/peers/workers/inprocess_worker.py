@@ -7,7 +7,7 @@ import msgspec
 import uvloop
 
 from bench.peers.workers.harness import Floats, Given, Part, main
-from bench.peers.workers.http_worker import AGENT_TYPE, coded
+from bench.peers.workers.http_worker import coded, table_of
 from service.cache.store import Accepted
 from service.model import Hit, LookupRequest, Stored, StoreRequest
 from service.settings import Settings
@@ -23,27 +23,29 @@ class Inprocess:
     def __init__(self, given: Given, parts: Parts) -> None:
         self.threshold, self.parts = given.threshold, parts
         self.keys = parts.keyring.of(TENANT)
-        self.table: dict[str, Floats] = {}
+        self.table: dict[str, tuple[str, Floats]] = {}
 
     async def prepare(self, part: Part) -> None:
-        self.table = dict(zip(part.texts, part.vectors, strict=True))
+        self.table = table_of(part)
 
     async def fill(self, part: Part) -> None:
         """The service's entries are its own."""
 
     async def lookup(self, text: str) -> str | None:
+        agent_type, vector = self.table[text]
         request = LookupRequest(
-            agent_type=AGENT_TYPE, prompt=text, embedding=coded(self.table[text]), threshold=self.threshold
+            agent_type=agent_type, prompt=text, embedding=coded(vector), threshold=self.threshold
         )
         question = self.parts.lookup.question(request, self.keys)
         (answer,) = await self.parts.lookup.answer([question], self.keys)
         return msgspec.json.decode(answer.response, type=str) if isinstance(answer, Hit) else None
 
     async def store(self, text: str, answer: str) -> None:
+        agent_type, vector = self.table[text]
         request = StoreRequest(
-            agent_type=AGENT_TYPE,
+            agent_type=agent_type,
             prompt=text,
-            embedding=coded(self.table[text]),
+            embedding=coded(vector),
             response=msgspec.Raw(msgspec.json.encode(answer)),
         )
         accepted = self.parts.store.accept(request, self.keys)
