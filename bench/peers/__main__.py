@@ -130,10 +130,11 @@ def lookups(found: Sequence[Found], work: Work, given: argparse.Namespace, turn:
 
 
 def stores(found: Sequence[Found], given: argparse.Namespace, turn: int) -> None:
-    """The same for stores: of new texts, and those who share a cache store other ones."""
+    """The same for stores of new texts; those who share a cache don't store each other's."""
     for one in random.sample(found, len(found)):
         begin = turn * given.stores
-        one.add_stores(one.running.do("store", **{"from": begin, "to": begin + given.stores})["ms"])
+        told = {"from": begin, "to": begin + given.stores, "mark": "?" * one.marks}
+        one.add_stores(one.running.do("store", **told)["ms"])
 
 
 def about() -> dict[str, Any]:

@@ -140,9 +140,10 @@ async def lookup(contender: Contender, given: Given, told: Mapping[str, Any]) ->
 
 async def store(contender: Contender, given: Given, told: Mapping[str, Any]) -> dict[str, Any]:
     part = given.part("new", told["from"], told["to"])
-    await contender.prepare(part)
+    texts = [text + told["mark"] for text in part.texts]
+    await contender.prepare(part._replace(texts=texts))
     taken = []
-    for text, one in zip(part.texts, part.answers, strict=True):
+    for text, one in zip(texts, part.answers, strict=True):
         begun = time.perf_counter()
         await contender.store(text, one)
         taken.append(1000 * (time.perf_counter() - begun))
