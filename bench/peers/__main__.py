@@ -125,7 +125,8 @@ def lookups(found: Sequence[Found], work: Work, given: argparse.Namespace, turn:
             mark = "" if kind == "exact" else "?" * one.marks
             beside = one.running.cpu_ms()
             told = one.running.do("lookup", **{"kind": kind, "from": begin, "to": end, "mark": mark})
-            cpu_ms = told["cpu_ms"] + one.running.cpu_ms() - beside
+            cpu_ms = {name: now - beside[name] for name, now in one.running.cpu_ms().items()}
+            cpu_ms["caller"] = told["cpu_ms"]
             one.add(Round(kind, turn, told["ms"], cpu_ms), told["served"], work.right[kind][begin:end])
 
 

@@ -57,7 +57,7 @@ class Servers(NamedTuple):
 
     target: str
     redis: str | None
-    pids: list[int]
+    pids: dict[str, int]
 
 
 class Running:
@@ -86,9 +86,9 @@ class Running:
             return json.loads(line)
         raise RuntimeError(f"its worker ended with {self.process.wait(60)}: {last(self.errors)}")
 
-    def cpu_ms(self) -> float:
-        """Of the processes beside the worker, since they began."""
-        return sum(cpu_ns(pid) for pid in self.servers.pids) / 1e6
+    def cpu_ms(self) -> dict[str, float]:
+        """Of each process beside the worker, since it began."""
+        return {name: cpu_ns(pid) / 1e6 for name, pid in self.servers.pids.items()}
 
     def used(self) -> int | None:
         """Bytes in Redis, or what the worker tells."""
@@ -131,12 +131,12 @@ class Field:
         if contender.family == OURS:
             service, url, redis_pid = self._ours()
             if contender.worker == "inprocess":
-                return Servers(f"{url} {service.data_dir}", url, [redis_pid])
-            return Servers(str(service.port), url, [service.process.pid, redis_pid])
+                return Servers(f"{url} {service.data_dir}", url, {"redis": redis_pid})
+            return Servers(str(service.port), url, {"service": service.process.pid, "redis": redis_pid})
         if contender.redis:
             redis = self.stack.enter_context(EmbeddedRedis(place))
-            return Servers(redis.url, redis.url, [redis.pid] if redis.pid else [])
-        return Servers("", None, [])
+            return Servers(redis.url, redis.url, {"redis": redis.pid} if redis.pid else {})
+        return Servers("", None, {})
 
     def _ours(self) -> tuple[Served, str, int]:
         if self._service is None:

@@ -22,12 +22,12 @@ ENOUGH = 100
 
 
 class Round(NamedTuple):
-    """One contender's calls of one kind: ms of each; CPU ms of all, of every process that takes part."""
+    """One contender's calls of one kind: ms of each; CPU ms of all, by process."""
 
     kind: str
     turn: int
     ms: list[float]
-    cpu_ms: float
+    cpu_ms: dict[str, float]
 
 
 class Found:
@@ -65,9 +65,16 @@ class Found:
         """Per round."""
         return {one.turn: statistics.median(one.ms) for one in self.rounds[kind]}
 
-    def cpu_ms(self, kind: str) -> float:
-        """Per call: the median of the rounds."""
-        return statistics.median(one.cpu_ms / len(one.ms) for one in self.rounds[kind])
+    def cpu_ms(self, kind: str) -> dict[str, float | None]:
+        """Per call and process, and together: the medians of the rounds."""
+        rounds = self.rounds[kind]
+        parts = {
+            name: rounded(statistics.median(one.cpu_ms[name] / len(one.ms) for one in rounds))
+            for name in rounds[0].cpu_ms
+        }
+        return parts | {
+            "all": rounded(statistics.median(sum(one.cpu_ms.values()) / len(one.ms) for one in rounds))
+        }
 
 
 def result(source: str, work: Work, found: Sequence[Found], absent: Mapping[str, str]) -> dict[str, Any]:
@@ -87,7 +94,7 @@ def figures(one: Found, ours: Found, work: Work) -> dict[str, Any]:
     kinds = {
         kind: percentiles([ms for found in one.rounds[kind] for ms in found.ms])
         | {"p50_of_rounds": spread(list(one.p50s(kind).values()))}
-        | {"cpu_ms": rounded(one.cpu_ms(kind))}
+        | {"cpu_ms": one.cpu_ms(kind)}
         | one.outcomes[kind]
         | ({} if one is ours else {"ratio_to_ours": spread(ratios(one.p50s(kind), ours.p50s(kind)))})
         for kind in KINDS

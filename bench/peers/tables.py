@@ -6,7 +6,7 @@ from typing import Any
 from bench.peers.work import KINDS
 from bench.quality.tables import laid_out
 
-HEAD = ["", "p50", "rounds", "p99", "right/wrong/none", "x ours", "rounds", "CPU"]
+HEAD = ["", "p50", "rounds", "p99", "right/wrong/none", "x ours", "rounds", "CPU", "caller/service/Redis"]
 
 
 def told(one: Mapping[str, Any]) -> str:
@@ -27,7 +27,9 @@ def lookups(one: Mapping[str, Any], kind: str) -> str:
             ratio = of.get("ratio_to_ours")
             cells = [shown(of["p50_of_rounds"]["median"]), ranged(of["p50_of_rounds"]), shown(of["p99"])]
             ratios = [shown(ratio["median"]), ranged(ratio)] if ratio else ["-", "-"]
-            rows.append([name, *cells, counts, *ratios, shown(of["cpu_ms"])])
+            cpu = of["cpu_ms"]
+            parts = "/".join(shown(cpu.get(part)) for part in ("caller", "service", "redis"))
+            rows.append([name, *cells, counts, *ratios, shown(cpu["all"]), parts])
     return laid_out(rows)
 
 
