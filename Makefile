@@ -42,6 +42,8 @@ lock:
 		--constraint requirements.lock --output-file requirements-dev.lock
 	$(LOCK) pyproject.toml --extra local --constraint requirements.lock --output-file requirements-image.lock
 	$(LOCK) --group build --constraint requirements.lock --output-file requirements-image-build.lock
+	$(LOCK) bench/peers/requirements.in --constraint requirements-dev.lock --no-annotate \
+		--output-file bench/peers/requirements.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache

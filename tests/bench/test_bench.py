@@ -156,3 +156,32 @@ def test_client(tmp_path: Path) -> None:
     assert found["sync"].keys() == {"hit over a request", "miss over its two requests"}
     assert found["refused_us"]["median"] <= found["refused_us"]["longest"]
     assert found["hung_us"]["longest"] >= 900_000  # one waits for the deadline
+
+
+def test_peers(tmp_path: Path) -> None:
+    """Those that this environment has: GPTCache isn't among them."""
+    output = tmp_path / "peers.json"
+    small = ["--sizes", "200", "--rounds", "2", "--lookups", "5", "--stores", "2", "--here"]
+    places = ["--data", str(tmp_path / "none"), "--cache", str(tmp_path)]
+    printed = run("peers", *small, *places, "--output", str(output))
+    assert "GPTCache: needs an environment of its own" in printed
+    (found,) = json.loads(output.read_text())["sizes"]
+    assert found["absent"].keys() == {"GPTCache", "GPTCache, no report"}
+    assert len(found["contenders"]) == 7
+    for one in found["contenders"].values():
+        for kind in ("semantic", "exact", "miss"):
+            assert one[kind]["calls"] == one[kind]["right"] > 0
+        assert one["store"]["calls"] == 4
+    assert output.with_suffix(".svg").read_text().startswith("<svg")
+
+
+def test_peers_with_tenants(tmp_path: Path) -> None:
+    """Who can't tell them apart is left out; the others serve each its own nearest."""
+    output = tmp_path / "peers.json"
+    small = ["--sizes", "200", "--rounds", "1", "--lookups", "5", "--stores", "2", "--here"]
+    places = ["--data", str(tmp_path / "none"), "--cache", str(tmp_path)]
+    run("peers", *small, *places, "--tenants", "3", "--peers", "redisvl,langchain", "--output", str(output))
+    (found,) = json.loads(output.read_text())["sizes"]
+    assert found["absent"].keys() == {"LangChain RedisSemanticCache"}
+    assert len(found["contenders"]) == 4
+    assert all(one["semantic"]["right"] == 5 for one in found["contenders"].values())
