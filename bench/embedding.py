@@ -5,7 +5,8 @@
 All settings live in one process and take turns with the same texts (Banking77's questions), so that what the
 machine does besides meets each. CPU is the process', all threads. `over_ms` is what a call takes beyond the
 model's run of the same text, which is measured right before or after it; `lag_ms` is how late a timer on the
-event loop comes, 99th percentile. Ratios are medians of the rounds', against `chosen`.
+event loop comes, 99th percentile. `model` is what a run costs by its word pieces. Ratios are medians
+of the rounds', against `chosen`.
 """
 
 import argparse
@@ -159,6 +160,24 @@ async def over(arm: Arm, texts: Sequence[str]) -> float:
     return (statistics.median(took[True]) - statistics.median(took[False])) * 1e3
 
 
+def run_costs(model: MiniLM) -> Iterator[tuple[int, float]]:
+    """Pieces of a run, its padding included, and the CPU that it takes, ms."""
+    for count, words in itertools.product((1, 4, 16), (4, 8, 16)):
+        begun = time.process_time()
+        model.run([" ".join(["word"] * words)] * count)
+        yield count * (words + 2), (time.process_time() - begun) * 1e3
+
+
+def fitted(costs: Sequence[tuple[int, float]]) -> dict[str, float]:
+    """What a run costs before its first piece, and each piece: a line through the medians."""
+    by_size: dict[int, list[float]] = {}
+    for size, took in costs:
+        by_size.setdefault(size, []).append(took)
+    sizes, medians = list(by_size), [statistics.median(took) for took in by_size.values()]
+    piece, fixed = np.polyfit(sizes, medians, 1)
+    return {"cpu_ms_of_a_run": round(float(fixed), 2), "cpu_ms_of_a_piece": round(float(piece), 3)}
+
+
 def questions(seed: int) -> Iterator[str]:
     """Without end, in an order of their own."""
     with gzip.open(UTTERANCES, "rt", encoding="utf-8", newline="") as file:
@@ -191,14 +210,18 @@ async def measured(rounds: int, count: int) -> dict[str, Any]:
                 await embedder.embed(["warm up"])
         found: dict[int, dict[str, list[Spent]]] = {n: {name: [] for name in arms} for n in CALLERS}
         beyond: dict[str, list[float]] = {name: [] for name in arms}
+        costs: list[tuple[int, float]] = []
+        plain = model_of(Setting())
         for turn in range(rounds):
+            costs += run_costs(plain)
             some = list(itertools.islice(texts, max(count, *CALLERS)))
             for callers in CALLERS:
                 for name in list(arms)[:: 1 if turn % 2 else -1]:
                     found[callers][name].append(await crowd(arms[name], some, callers))
             for name, arm in arms.items():
                 beyond[name].append(await over(arm, some[: max(count // 4, 2)]))
-    return {name: report(name, found, beyond[name]) for name in SETTINGS}
+    reports = {name: report(name, found, beyond[name]) for name in SETTINGS}
+    return {"model": fitted(costs), "settings": reports}
 
 
 def report(name: str, found: dict[int, dict[str, list[Spent]]], beyond: list[float]) -> dict[str, Any]:
@@ -229,8 +252,9 @@ def main() -> None:
     found = asyncio.run(measured(given.rounds, given.texts))
     machine = f"{platform.machine()}, {os.cpu_count()} cores"
     head = {"machine": machine, "rounds": given.rounds, "texts": given.texts}
-    given.output.write_text(json.dumps(head | {"settings": found}, indent=1) + "\n")
-    for name, one in found.items():
+    given.output.write_text(json.dumps(head | found, indent=1) + "\n")
+    print(found["model"])
+    for name, one in found["settings"].items():
         print(f"{name:24}", *(line(one, n) for n in CALLERS), f"over {one['over_ms']}", sep=" | ")
 
 
