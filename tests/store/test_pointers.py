@@ -198,7 +198,9 @@ async def test_a_policy_that_became_stricter_applies(
     if "verifier_head" in stricter:
         policy["verifier_head"] = stricter["verifier_head"] | {"version": verifier(parts).version}
     policies.policy = msgspec.convert(policy, Policy)
+    verified = count(VERIFIED)
     assert isinstance(await look(parts, keys, prompt=question), Miss)
+    assert count(VERIFIED) - verified == ("guards" not in stricter)  # the one candidate, once
 
 
 def verifier(parts: Parts) -> Any:
