@@ -6,7 +6,8 @@ Services of both versions run side by side, each over an embedded Redis of its o
 in turns, so that what the machine does besides meets both. CPU is the service process' own, all threads, from
 the scheduler; round trips are Redis' count of ECHO, with which each ends. Kinds: `exact`: a hit by id;
 `semantic`: a hit by a vector that the request brings; `embedded`: a hit by a text that was never seen, which
-the local model embeds; `miss`: a new question with a vector.
+the local model embeds; `again`: a text asked before, which is no entry's; `miss`: a new
+question with a vector.
 """
 
 import argparse
@@ -135,6 +136,12 @@ def body(kind: str, at: int, turn: int) -> dict[str, Any]:
             "prompt": f"How do I return the order of week {one}, turn {turn}.{at}?",
             "threshold": 0.3,
         }
+    if kind == "again":
+        return {
+            "agent_type": "texts",
+            "prompt": f"How do I return the order of week {one}, please?",
+            "threshold": 0.3,
+        }
     return {
         "agent_type": "bench",
         "prompt": f"else {turn} {at}",
@@ -154,7 +161,7 @@ async def asked(service: Service, kind: str, turn: int, count: int) -> Spent:
     return Spent(cpu / 1000 / count, (after - before) / count)
 
 
-KINDS = ("exact", "semantic", "embedded", "miss")
+KINDS = ("exact", "semantic", "embedded", "again", "miss")
 
 
 async def measured(services: list[Service], rounds: int, count: int) -> dict[str, Any]:
@@ -162,7 +169,7 @@ async def measured(services: list[Service], rounds: int, count: int) -> dict[str
     for turn in range(rounds):
         for kind in KINDS:
             for service in services[:: 1 if turn % 2 else -1]:
-                few = count // 10 if kind == "embedded" else count
+                few = count // 10 if kind in {"embedded", "again"} else count
                 found[kind][service.name].append(await asked(service, kind, turn, few))
     return {kind: report(by_name) for kind, by_name in found.items()}
 

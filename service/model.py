@@ -451,6 +451,23 @@ class Record(Struct, frozen=True, array_like=True, kw_only=True):
     first_stored_at: int | None = None  # when this answer came first; None: at stored_at
 
 
+class Pointer(Struct, frozen=True, array_like=True, kw_only=True):
+    """Which entry answered a question that has none of its own, as kept in Redis. Times in ms since 1970.
+
+    Fields are kept by position: append only, each with a default.
+    """
+
+    name: str  # the question's entry id
+    text: str  # digest of its words
+    embedding: tuple[str, str, int]  # whose similarity it is: model, revision, dimension
+    entry_id: str  # what was served
+    stored_at: int  # when that was stored
+    similarity: float
+    verifier: str | None  # the weights that read it; None: nobody did
+    score: float | None  # as they gave it, before a policy's head
+    created_at: int
+
+
 class Candidate(Struct, frozen=True):
     """What the KNN found: an id and how near."""
 

@@ -64,6 +64,11 @@ SHARED = Counter("semcached_shared_calls", "Requests that read another's upstrea
 RECORDS_REFUSED = Counter(
     "semcached_records_refused", "Records read and not believed: form, MAC or id.", ["why"]
 )
+POINTERS = Counter(
+    "semcached_pointers",
+    "Pointers of earlier semantic hits that were believed: served, or why they led to nothing.",
+    ["outcome"],
+)
 EVICTED = Counter("semcached_evicted", "Entries evicted because there were more than a policy's max_entries.")
 POLICIES = Gauge("semcached_policies", "Policies in force.", multiprocess_mode="livemostrecent")
 POLICIES_REFUSED = Counter(
@@ -111,6 +116,10 @@ INDEX_DOCUMENTS = Gauge(
 # Series that exist from the start: else Prometheus doesn't see the first event.
 for _counter, _labels in (
     (RECORDS_REFUSED, ("form", "mac", "id")),
+    (
+        POINTERS,
+        ("served", "gone", "expired", "replaced", "threshold", "verifier", "unread", "model", "words"),
+    ),
     (POLICIES_REFUSED, ("form", "mac", "id", "fields")),
     (REDIS_FAILURES, ("busy", "timeout", "connection", "refused", "unwell", "unbound")),
     (TURNED_AWAY, ("in_flight", "bodies", "rate")),

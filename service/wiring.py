@@ -17,6 +17,7 @@ from service.cache.embeddings import Embeddings, embeddings
 from service.cache.faceted import FacetedLookup
 from service.cache.leases import Leases, leases
 from service.cache.lookup import Lookup
+from service.cache.pointers import Pointers, pointers
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
 from service.cache.rewriting import rewriting
 from service.cache.store import Store
@@ -37,6 +38,7 @@ from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
 from service.store.leases import RedisLeases
 from service.store.ledger import Ledger
+from service.store.pointers import RedisPointers
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
@@ -187,10 +189,11 @@ async def opened(
                 redis_s=redis_s,
                 named=settings.named_tenants,
             ) as vectors,
+            pointers(RedisPointers(redis, keys, responses), now_ms, redis_s) as pointing,
             upstream(settings.upstream_timeout_s) as providers,
         ):
 
-            def looking(kind: type[L]) -> L:
+            def looking(kind: type[L], pointing: Pointers | None = None) -> L:
                 return kind(
                     responses,
                     embedder,
@@ -202,9 +205,10 @@ async def opened(
                     uses=uses,
                     clock=now_ms,
                     redis_s=redis_s,
+                    pointers=pointing,
                 )
 
-            lookup = looking(Lookup)
+            lookup = looking(Lookup, pointing)
             store = Store(
                 responses,
                 embedder,

@@ -64,7 +64,7 @@ class Embeddings:
         self._embedder = embedder
         self._redis_s = redis_s
         self._named = named
-        self._writing = Writing(kept, redis_s)
+        self._writing = Writing[NewEmbedding](kept, redis_s)
         self.ttl_s = ttl_s
 
     @property
@@ -118,7 +118,8 @@ class Embeddings:
 
     def _opened(self, name: str, sealed: bytes | None, keys: TenantKeys) -> bytes | None:
         """Of the embedder's dimension, or computed anew."""
-        raw = self._writing.get(name) or self._kept.opened(sealed, name, keys.embeddings)
+        one = self._writing.get(name)
+        raw = self._kept.opened(sealed, name, keys.embeddings) if one is None else one.raw
         return raw if raw is not None and len(raw) == 4 * (self._embedder.dim or 0) else None
 
     def _own(self, keys: TenantKeys, name: str, raw: bytes) -> NewEmbedding:

@@ -1,4 +1,4 @@
-"""A lookup: exact tier → embedder → semantic tier → guards → verifier → hit or miss.
+"""A lookup: exact tier → pointer → embedder → semantic tier → guards → verifier → hit or miss.
 
 Works on batches, with one round trip to Redis per stage; a single lookup is a batch of one. What may be
 served is decided in `guards.py` and by the verifier. A failing Redis, embedder or verifier makes misses,
@@ -6,9 +6,9 @@ never errors.
 """
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from time import perf_counter
 
 import msgspec
@@ -19,7 +19,8 @@ from service.cache.digests import TenantKeys
 from service.cache.embeddings import Embeddings, Wanted
 from service.cache.guards import Asked
 from service.cache.leases import Leases, Wish, life_s
-from service.cache.policy import DEFAULT, cut_of, filled
+from service.cache.pointers import Pointers
+from service.cache.policy import DEFAULT, filled, weighed
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Uses, Verifier, Work
 from service.cache.question import VERIFIED, Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
@@ -69,6 +70,7 @@ class Lookup:
         uses: Uses,
         clock: Clock,
         redis_s: float,
+        pointers: Pointers | None = None,
     ) -> None:
         self._responses = responses
         self._embedder = embedder
@@ -81,6 +83,7 @@ class Lookup:
         self._uses = uses
         self._clock = clock
         self._redis_s = redis_s
+        self._pointers = pointers
 
     def question(self, request: LookupRequest, keys: TenantKeys) -> Question:
         """Check a request.
@@ -248,7 +251,8 @@ class Lookup:
             await self._exact(questions, run)
             unserved = [question for question in questions if question.served is None]
             if unserved:
-                await self._semantic(unserved, run)
+                await self._pointed(unserved, run)
+                await self._semantic([q for q in unserved if q.served is None], run)
         except StoreUnavailableError:
             for question in (one for one in questions if one.tiers):
                 question.reason, question.rule = Reason.DEGRADED, None
@@ -271,15 +275,36 @@ class Lookup:
         ids = [identity.entry_id for _, identity in wanted]
         texts = [(question, question.text) for question in asked if question.may_be_embedded]
         names = [self._embeddings.name(text or "", run.keys) for _, text in texts]
-        records, sealed, number = await self._responses.first(run.keys, ids, names, run.budget)
+        pointed = [q for q, _ in texts if self._pointers is not None and q.may_be_pointed]
+        leads = [identity.entry_id for q in pointed for identity in q.query.identities]
+        records, sealed, number, pointers = await self._responses.first(
+            run.keys, ids, names, run.budget, leads
+        )
         now = self._clock()
         for (question, text), name, blob in zip(texts, names, sealed, strict=True):
             question.kept = Wanted(text or "", name, blob)
+        found = iter(pointers)
+        for question in pointed:
+            question.pointers = list(islice(found, len(question.query.identities)))
         for question in asked:
             question.number = number
         for (question, identity), record in zip(wanted, records, strict=True):
             question.judge_exact(identity.entry_id, record, now)
         run.stages_ms["exact"] = _ms_since(begun)
+
+    async def _pointed(self, questions: Sequence[Question], run: Run) -> None:
+        """Serve what answered the same words before, where nothing speaks against it now."""
+        begun, pointers, generation = perf_counter(), self._pointers, self._responses.generation
+        if pointers is None or generation is None:
+            return
+        found = [(q, pointers.found(q, run.keys, generation)) for q in questions]
+        leads = [(question, pointer) for question, pointer in found if pointer is not None]
+        if not leads:
+            return
+        read = await self._responses.first(run.keys, [to.entry_id for _, to in leads], [], run.budget)
+        for (question, pointer), record in zip(leads, read.records, strict=True):
+            pointers.follow(question, pointer, record, self._verifier)
+        run.stages_ms["pointer"] = _ms_since(begun)
 
     async def _semantic(self, questions: Sequence[Question], run: Run) -> None:
         asked = [question for question in questions if Tier.SEMANTIC in question.tiers]
@@ -291,6 +316,13 @@ class Lookup:
         await self._verify([q for q in asked if q.held], run)
         for question in asked:
             question.explain_miss()
+            self._point(question, run)
+
+    def _point(self, question: Question, run: Run) -> None:
+        """Leave a pointer to what is served."""
+        generation = self._responses.generation
+        if self._pointers is not None and generation is not None:
+            self._pointers.note(question, run.keys, generation, self._verifier)
 
     async def _rewrite(self, questions: Sequence[Question], run: Run) -> list[Question]:
         """The questions that can be looked up; those whose policy wants it in words that need no history."""
@@ -380,23 +412,9 @@ class Lookup:
                 question.fail("verifier")
             return
         for question, score in zip(questions, scores, strict=True):
-            similarity = question.held[rank].candidate.similarity
+            held = question.held[rank]
+            held.score, similarity = score, held.candidate.similarity
             question.settle(rank, *weighed(score, similarity, question.asked.policy, verifier))
-
-
-def weighed(
-    score: float | None, similarity: float, policy: Policy, verifier: Verifier
-) -> tuple[float, float]:
-    """The score by the policy's head, if that was fitted to these weights, and the cut that belongs to it.
-
-    What the verifier can't read reaches no cut.
-    """
-    if score is None:
-        return 0.0, math.inf
-    head = policy.verifier_head
-    if head is not None and head.version == verifier.version:
-        score = head.score(score, similarity)
-    return score, cut_of(policy, verifier)
 
 
 def _ms_since(begun: float) -> float:

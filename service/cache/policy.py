@@ -1,5 +1,6 @@
 """Policies: how the questions of an agent_type are answered."""
 
+import math
 from typing import get_args
 
 import msgspec
@@ -57,3 +58,18 @@ def filled(policy: Policy, threshold: float, verifier: Verifier | None) -> Polic
     return msgspec.structs.replace(
         policy, verifier_cut=cut_of(policy, verifier), verifier_version=verifier.version
     )
+
+
+def weighed(
+    score: float | None, similarity: float, policy: Policy, verifier: Verifier
+) -> tuple[float, float]:
+    """The score by the policy's head, if that was fitted to these weights, and the cut that belongs to it.
+
+    What the verifier can't read reaches no cut.
+    """
+    if score is None:
+        return 0.0, math.inf
+    head = policy.verifier_head
+    if head is not None and head.version == verifier.version:
+        score = head.score(score, similarity)
+    return score, cut_of(policy, verifier)

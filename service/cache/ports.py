@@ -15,6 +15,7 @@ from service.model import (
     Candidate,
     Generation,
     Message,
+    Pointer,
     Policy,
     Record,
     Refused,
@@ -22,6 +23,9 @@ from service.model import (
     ToolPolicy,
     ToolRecord,
 )
+
+POINTER_BYTES = 512
+"""What one takes in memory while it waits to be written."""
 
 Clock = Callable[[], int]
 """Wall time in ms since 1970."""
@@ -96,6 +100,7 @@ class First(NamedTuple):
     records: list[Record | None]  # None: absent, or not believed
     embeddings: list[bytes | None]  # sealed, as they are kept
     number: int  # of the last invalidation
+    pointers: list[bytes | None]  # sealed
 
 
 class Coming(NamedTuple):
@@ -133,9 +138,14 @@ class Responses(Protocol):
         """
 
     async def first(
-        self, keys: TenantKeys, entry_ids: Sequence[str], embeddings: Sequence[str], budget: Budget
+        self,
+        keys: TenantKeys,
+        entry_ids: Sequence[str],
+        embeddings: Sequence[str],
+        budget: Budget,
+        pointers: Sequence[str] = (),
     ) -> First:
-        """Records by id and embeddings by name, in order, and where the invalidations stand.
+        """Records by id, embeddings by name, pointers by id, in order, and where the invalidations stand.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time.
@@ -219,6 +229,11 @@ class NewEmbedding(NamedTuple):
     raw: bytes  # little-endian float32, as it was given
     ttl_ms: int
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.raw)
+
 
 class KeptEmbeddings(Protocol):
     """The keyspace `embeddings`."""
@@ -235,6 +250,38 @@ class KeptEmbeddings(Protocol):
 
     async def write(self, new: Sequence[NewEmbedding], budget: Budget) -> None:
         """Keep embeddings, each tenant's whole or not at all, in one round trip.
+
+        Raises:
+            StoreUnavailableError: some may not have been kept.
+        """
+
+
+class NewPointer(NamedTuple):
+    """A pointer to keep."""
+
+    keys: TenantKeys
+    pointer: Pointer
+    life_ms: int
+
+    @property
+    def name(self) -> str:
+        """The question's entry id."""
+        return self.pointer.name
+
+    @property
+    def size(self) -> int:
+        """Bytes, roughly."""
+        return POINTER_BYTES
+
+
+class KeptPointers(Protocol):
+    """Which entries answered questions that have none of their own."""
+
+    def opened(self, sealed: bytes, name: str, key: DigestKey) -> Pointer | None:
+        """What `key` sealed under that id; None: it isn't believed."""
+
+    async def write(self, new: Sequence[NewPointer], budget: Budget) -> None:
+        """Keep pointers, in one round trip.
 
         Raises:
             StoreUnavailableError: some may not have been kept.

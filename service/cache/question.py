@@ -54,6 +54,7 @@ class Held:
     candidate: Candidate
     record: Record
     text: str  # what the asked text is compared with
+    score: float | None = None  # the verifier's own, where it read them
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class Question:
     reason: Reason = Reason.EMPTY
     rule: str | None = None
     kept: Wanted | None = None  # what was read with the record
+    pointers: list[bytes | None] | None = None  # sealed, by identity; None: not asked for
     number: int = 0  # of the last invalidation before it was looked up
     lookup_id: str | None = None
     in_force: Policy | None = None  # its policy with the defaults filled in, to be explained
@@ -98,6 +100,11 @@ class Question:
         if text is None or len(text) > LONGEST_TEXT:
             return False
         return not is_wanted(self.query, self.asked.policy, self.asked.standalone)  # then by other words
+
+    @property
+    def may_be_pointed(self) -> bool:
+        """Of one that may be embedded: whether pointers are for it, which stand behind the exact tier."""
+        return not self.explain and Tier.EXACT in self.tiers
 
     @property
     def wanted(self) -> Wanted:
@@ -158,6 +165,11 @@ class Question:
             )
         if passed:
             self.served = (Tier.SEMANTIC, held.candidate, held.record)
+
+    def forget(self) -> None:
+        """As if no candidate had been seen."""
+        self.judged.clear()
+        self.held.clear()
 
     def fail(self, rule: str) -> None:
         """Nobody could say whether what is held may be served: it may not."""

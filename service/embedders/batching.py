@@ -24,6 +24,7 @@ CLOSE_S = 5.0
 MAX_WAITING = 4096  # texts; whoever comes later would wait in vain
 BULK = 256  # texts of a call in bulk that wait at a time: it must not fill the queue for seconds
 RUN_CHARS = 2048  # of all texts, padded to the longest: 16 long texts in one run are slower than one by one
+PADDING_CHARS = 80  # of a run: 20 pieces, which cost what a run costs before its first piece
 
 
 class Model(Protocol):
@@ -57,9 +58,18 @@ class BatchingEmbedder:
     cancelled harms nobody: the run goes on for the others.
     """
 
-    def __init__(self, model: Model, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        patience_s: float = PATIENCE_S,
+        batch: int = BATCH,
+        padding: int = PADDING_CHARS,
+    ) -> None:
         self._model = model
         self._patience_s = patience_s
+        self._batch = batch
+        self._padding = padding
         self._waiting: dict[str, Waiting] = {}
         self._running: dict[str, Waiting] = {}
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="embed")
@@ -122,7 +132,7 @@ class BatchingEmbedder:
             # Calls with few texts go first, but every other run is for the text that waits longest.
             waiting = list(self._waiting.values())
             first = waiting[0] if turn % 2 else min(waiting, key=lambda one: one.crowd)
-            chosen = _alike(first.text, [one.text for one in waiting])
+            chosen = _alike(first.text, [one.text for one in waiting], self._batch, self._padding)
             self._running = {text: self._waiting.pop(text) for text in chosen}
             await self._run(chosen)
             self._running = {}
@@ -133,8 +143,7 @@ class BatchingEmbedder:
         loop = asyncio.get_running_loop()
         try:
             with EMBED_SECONDS.labels("local").time():
-                rows = await loop.run_in_executor(self._executor, self._model.run, texts)
-            rows = _checked(rows, len(texts), self._model.dim)
+                rows = await loop.run_in_executor(self._executor, self._ran, texts)
         except Exception as error:  # noqa: BLE001 - whatever a model raises belongs to those who wait
             EMBED_FAILURES.labels("model").inc()
             failure = (
@@ -147,6 +156,10 @@ class BatchingEmbedder:
             return
         for text, row in zip(texts, rows, strict=True):
             self._running[text].row.set_result(row)
+
+    def _ran(self, texts: list[str]) -> NDArray[np.float32]:
+        """In the executor's thread."""
+        return _checked(self._model.run(texts), len(texts), self._model.dim)
 
     async def close(self) -> None:
         """Turn away who still waits, and give the run that is on a while to end."""
@@ -164,15 +177,17 @@ def _failed(why: str, message: str) -> EmbedderError:
     return EmbedderError(message)
 
 
-def _alike(first: str, waiting: Sequence[str]) -> list[str]:
-    """`first`, and those near to it in size: padding is work."""
-    chosen, longest = [first], len(first)
+def _alike(first: str, waiting: Sequence[str], batch: int, padding: int) -> list[str]:
+    """`first`, and those near to it in size: padding is work, and so is a run more."""
+    chosen, longest, total = [first], len(first), len(first)
     for text in sorted(waiting, key=lambda text: abs(len(text) - len(first))):
-        longest = max(longest, len(text))
-        if len(chosen) == BATCH or longest * (len(chosen) + 1) > RUN_CHARS:
+        if text == first:
+            continue
+        longest, total = max(longest, len(text)), total + len(text)
+        padded = longest * (len(chosen) + 1)
+        if len(chosen) == batch or padded > RUN_CHARS or padded - total > padding:
             break
-        if text != first:
-            chosen.append(text)
+        chosen.append(text)
     return chosen
 
 

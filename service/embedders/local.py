@@ -8,6 +8,7 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ DIM = 384
 WINDOW = 256  # word pieces with both ends; the model's card
 MAX_CHARS = 10 * WINDOW  # beyond, no need to count: pieces of prose have five
 VOCABULARY = Path(__file__).with_name("minilm_vocab.txt")
+PIECES = 64  # texts whose pieces are kept: a lookup asks whether they fit, and runs them a moment later
 _CLS, _SEP, _UNK = 101, 102, 100
 
 
@@ -60,6 +62,7 @@ class MiniLM:
             raise StartupError(f"{error.name} is missing: `pip install semcached-server[local]`") from None
         weights = _weights()
         self._tokenizer = tokenizer()
+        self._pieces = lru_cache(PIECES)(self._split)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.enable_cpu_mem_arena = False  # it never gives back what one long batch took
@@ -104,9 +107,8 @@ class MiniLM:
         """How many the model reads, both ends of each text included."""
         return sum(len(self._pieces(text)) + 2 for text in texts)
 
-    def _pieces(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+    def _split(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def _loses_characters(text: str) -> bool:

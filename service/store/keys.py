@@ -19,6 +19,10 @@ class Keys:
         """A string: version, MAC, body."""
         return f"{self.prefix}:{{{partition}}}:responses:record:{entry_id}"
 
+    def pointer(self, partition: int, entry_id: str) -> str:
+        """A string: version, MAC, body; the id is that of a question that has no entry."""
+        return f"{self.prefix}:{{{partition}}}:responses:pointer:{entry_id}"
+
     def rewriting(self, partition: int, name: str) -> str:
         """A string: version, MAC, body; the name is a digest of a conversation."""
         return f"{self.prefix}:{{{partition}}}:rewritings:{name}"

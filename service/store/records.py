@@ -9,7 +9,7 @@ import hmac
 import msgspec
 
 from service.cache.digests import MAC_BYTES, DigestKey, TenantKeys
-from service.model import Record, ToolRecord
+from service.model import Pointer, Record, ToolRecord
 from service.telemetry import RECORDS_REFUSED
 
 VERSION = b"\x01"
@@ -19,9 +19,13 @@ TEXT = b"text\0" + VERSION
 TOOL = b"tool\0" + VERSION
 """The same for tool results."""
 
+POINTER = b"pointer\0" + VERSION
+"""The same for pointers."""
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Record)
 _tool_decoder = msgspec.msgpack.Decoder(ToolRecord)
+_pointer_decoder = msgspec.msgpack.Decoder(Pointer)
 _text_decoder = msgspec.msgpack.Decoder(tuple[str, str])
 
 
@@ -81,6 +85,29 @@ def unseal_tool(blob: bytes, entry_id: str, keys: TenantKeys) -> ToolRecord | No
         return None
     if record.entry_id == entry_id and record.tenant == key.tenant:
         return record
+    RECORDS_REFUSED.labels("id").inc()
+    return None
+
+
+def seal_pointer(pointer: Pointer, key: DigestKey) -> bytes:
+    """The bytes of a pointer kept in Redis."""
+    body = _encoder.encode(pointer)
+    return VERSION + key.mac(POINTER + body) + body
+
+
+def unseal_pointer(blob: bytes, name: str, key: DigestKey) -> Pointer | None:
+    """The pointer, if it is one of ours and that question's."""
+    mac, body = _parts(blob)
+    if blob[:1] != VERSION or not hmac.compare_digest(mac, key.mac(POINTER + body)):
+        RECORDS_REFUSED.labels("mac").inc()
+        return None
+    try:
+        pointer = _pointer_decoder.decode(body)
+    except msgspec.DecodeError:  # written by a newer layout
+        RECORDS_REFUSED.labels("form").inc()
+        return None
+    if pointer.name == name:
+        return pointer
     RECORDS_REFUSED.labels("id").inc()
     return None
 

@@ -88,12 +88,18 @@ class RedisResponses:
         return [unseal(blob, entry_id, keys) for entry_id, blob in zip(entry_ids, blobs, strict=True)]
 
     async def first(
-        self, keys: TenantKeys, entry_ids: Sequence[str], embeddings: Sequence[str], budget: Budget
+        self,
+        keys: TenantKeys,
+        entry_ids: Sequence[str],
+        embeddings: Sequence[str],
+        budget: Budget,
+        pointers: Sequence[str] = (),
     ) -> First:
         """See `cache.ports.Responses`."""
         partition = self.partition(keys)
         wanted = [self._keys.record(partition, one) for one in entry_ids]
         wanted += [self._keys.embedding(partition, one) for one in embeddings]
+        wanted += [self._keys.pointer(partition, one) for one in pointers]
         read: Command = ("MGET", *wanted, self._keys.invalidations_number(partition))
         bound = [stored_when(self._keys.document(partition, self._followed, one)) for one in entry_ids]
         found, *times = await self._redis.run([read, *bound], budget)
@@ -103,7 +109,8 @@ class RedisResponses:
             one if one is not None and is_whole(one.stored_at, time) else None
             for one, time in zip(records, times, strict=True)
         ]
-        return First(whole, blobs[len(records) :], number_of(number))
+        rest = iter(blobs[len(records) :])
+        return First(whole, list(islice(rest, len(embeddings))), number_of(number), list(rest))
 
     async def _blobs(self, names: Sequence[str], budget: Budget) -> list[bytes | None]:
         """One command, whose one reply costs less to read than many; a key of another type has no value."""

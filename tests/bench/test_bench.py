@@ -47,6 +47,22 @@ def test_price(tmp_path: Path) -> None:
     assert all(one["p50"] > 0 for kind in kinds.values() for one in kind["arms"].values())
 
 
+def test_embedding(tmp_path: Path) -> None:
+    output = tmp_path / "embedding.json"
+    run("embedding", "--rounds", "1", "--texts", "16", "--output", str(output))
+    told = json.loads(output.read_text())
+    assert (
+        0
+        < told["model"]["cpu_ms_of_a_piece"]
+        < told["settings"]["unbatched"]["1 callers"]["cpu_ms"]["median"]
+    )
+    found = told["settings"]
+    sizes = {name: one["16 callers"]["texts_per_run"]["median"] for name, one in found.items()}
+    assert sizes["unbatched"] == 1 < sizes["chosen"] <= sizes["any padding"]
+    assert all(one["1 callers"]["texts_per_run"]["median"] == 1 for one in found.values())
+    assert all(one["16 callers"]["cpu_ms"]["median"] > 0 for one in found.values())
+
+
 def test_sizing(tmp_path: Path) -> None:
     output = tmp_path / "sizing.json"
     run("sizing.py", "--entries", "300", "--answer", "500", "--output", str(output))

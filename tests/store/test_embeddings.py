@@ -160,9 +160,9 @@ async def test_what_needs_no_vector_reads_none(
     names: list[int] = []
     first = type(parts.responses).first
 
-    async def noted(self: Any, of: TenantKeys, ids: Any, embeddings: Any, budget: Any) -> Any:
+    async def noted(self: Any, of: TenantKeys, ids: Any, embeddings: Any, *others: Any) -> Any:
         names.append(len(embeddings))
-        return await first(self, of, ids, embeddings, budget)
+        return await first(self, of, ids, embeddings, *others)
 
     monkeypatch.setattr(type(parts.responses), "first", noted)
     await look(parts, keys, prompt="a", tiers=["exact"])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from service.embedders.batching import BATCH, BULK, RUN_CHARS, BatchingEmbedder, batching
+from service.embedders.batching import BATCH, BULK, PADDING_CHARS, RUN_CHARS, BatchingEmbedder, batching
 from service.embedders.local import DIM, WINDOW, MiniLM
 from service.errors import EmbedderError
 
@@ -143,6 +143,23 @@ async def test_long_texts_run_with_few_others_and_short_ones_with_their_like() -
     assert sorted(text for run in gated.runs for text in run) == sorted(texts)
     assert all(len(run) == 1 or len(run) * max(map(len, run)) <= RUN_CHARS for run in gated.runs)
     assert len(gated.runs) < 10
+    await embedder.close()
+
+
+async def test_a_run_has_little_padding_and_no_text_waits_for_ever() -> None:
+    gated = Gated()
+    embedder = BatchingEmbedder(gated)
+    first = asyncio.create_task(embedder.embed(["first"]))
+    await asyncio.sleep(0.05)
+    texts = [f"{n:03}" + "x" * (n % 13) ** 2 for n in range(200)]
+    rest = [asyncio.create_task(embedder.embed([text])) for text in texts]
+    await asyncio.sleep(0.05)
+    gated.gate.set()
+    await asyncio.gather(first, *rest)
+    assert sorted(text for run in gated.runs for text in run) == sorted(["first", *texts])
+    padding = [max(map(len, run)) * len(run) - sum(map(len, run)) for run in gated.runs]
+    assert max(padding) <= PADDING_CHARS
+    assert len(gated.runs) < 30
     await embedder.close()
 
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.cache.digests import Keyring
-from service.model import Record, Tenant
+from service.model import Pointer, Record, Tenant
 from service.store.records import seal, unseal
 from tests.helpers import record
 
@@ -57,4 +57,8 @@ def test_fields_are_kept_by_position() -> None:
         *("entry_id", "tenant", "scope", "history", "agent_type", "model", "prompt_version", "temperature"),
         *("attributes", "text", "messages", "response", "metadata", "sources", "tags", "usage"),
         *("embedding", "stored_at", "expires_at", "standalone", "first_stored_at"),
+    )
+    assert Pointer.__struct_fields__ == (
+        *("name", "text", "embedding", "entry_id", "stored_at", "similarity", "verifier", "score"),
+        "created_at",
     )
