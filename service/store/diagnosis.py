@@ -143,6 +143,8 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
         ("ECHO", ""),
         ("FCALL", FUNCTION, 1, name),
         ("TIME",),
+        ("CLIENT", "TRACKING", "OFF"),
+        ("CLIENT", "CACHING", "YES"),
         ("FT.SEARCH", name, "*"),
         ("FT.AGGREGATE", name, "*"),
         ("FT.CURSOR", "READ", name, 1),
