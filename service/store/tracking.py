@@ -337,6 +337,20 @@ async def _greet(stream: Stream) -> None:
         raise BlockingIOError(error) if error.startswith(TRANSIENT) else TrackingRefusedError(error)
 
 
+async def trial(connections: Connections) -> None:
+    """Whether Redis would tell us of changes.
+
+    Raises:
+        TrackingRefusedError: it doesn't.
+        StoreUnavailableError: it is away.
+    """
+    try:
+        async with connected(connections, Memory(0)):
+            pass
+    except (RedisError, OSError) as error:
+        raise StoreUnavailableError(f"Redis is away: no connection ({type(error).__name__})") from error
+
+
 @asynccontextmanager
 async def tracking(
     memory: Memory, connections: Connections, breaker: Breaker, keys: Keys, responses: RedisResponses
