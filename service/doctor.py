@@ -25,6 +25,7 @@ from service.store.keys import Keys
 from service.store.layout import Layout, read_generation, read_layout
 from service.store.policies import Kept, read_all
 from service.store.rates import Rates
+from service.store.tracking import TrackingRefusedError, trial
 from service.verifiers.crossencoder import WEIGHTS, digest_of
 from service.wiring import secret_of
 
@@ -239,6 +240,23 @@ async def _rights(patient: Patient) -> AsyncIterator[Finding]:
         yield Finding(Level.WARN, "rights", text, "use the user `semcached` of docs/redis.acl (docs/acl.md)")
     elif not lacking:
         yield Finding(Level.OK, "rights", f"user `{name}`")
+
+
+async def _tier(patient: Patient) -> AsyncIterator[Finding]:
+    if not patient.settings.memory_bytes:
+        yield Finding(Level.OK, "memory tier", "off: SEMCACHED_MEMORY_BYTES is 0")
+        return
+    try:
+        await trial(patient.redis.connections)
+    except TrackingRefusedError as error:
+        text = f"serves nothing: Redis doesn't tell of changes (CLIENT TRACKING): {error}"
+        fix = (
+            "give its user the rights of `semcached` in docs/redis.acl, and connect without a proxy that "
+            "lacks it; or set SEMCACHED_MEMORY_BYTES=0"
+        )
+        yield Finding(Level.WARN, "memory tier", text, fix)
+    else:
+        yield Finding(Level.OK, "memory tier", "Redis tells of changes")
 
 
 async def _rate_limit(patient: Patient) -> AsyncIterator[Finding]:
@@ -472,6 +490,7 @@ CHECKS: dict[str, Check] = {
     "memory": _memory,
     "clock": _clock,
     "rights": _rights,
+    "memory tier": _tier,
     "rate limit": _rate_limit,
     "layout": _layout,
     "policies": _policies,

@@ -29,10 +29,18 @@ Threshold = Annotated[
 
 
 class Tier(StrEnum):
+    """Where to look."""
+
+    EXACT = "exact"
+    SEMANTIC = "semantic"
+
+
+class Origin(StrEnum):
     """Where an answer came from."""
 
     EXACT = "exact"
     SEMANTIC = "semantic"
+    MEMORY = "memory"  # what the tier `exact` would have served, from this process
 
 
 class Reason(StrEnum):
@@ -352,7 +360,7 @@ class Hit(Struct, frozen=True, tag_field="outcome", tag="hit", kw_only=True):
     """An answer from the cache."""
 
     lookup_id: LookupId
-    tier: Annotated[Tier, Meta(description="Where the answer came from.")]
+    tier: Annotated[Origin, Meta(description="Where the answer came from.")]
     entry_id: EntryId
     response: Annotated[msgspec.Raw, Meta(description="The answer, byte for byte as it was stored.")]
     similarity: Similarity

@@ -93,6 +93,9 @@ class Settings:
     )
     rate_limit: float = _setting(0, "requests per second of each key; 0: no limit; a key may have its own")
     prices: Path | None = _setting(None, "list prices of models, JSON as service/prices.json; else that one")
+    memory_bytes: int = _setting(
+        64 * 2**20, "records of exact hits kept in the process, bytes per worker; 0: none"
+    )
     embeddings_ttl_s: int = _setting(30 * 86_400, "how long embeddings are kept, seconds")
     share_embeddings: str = _setting(
         "off", "`on`: tenants share computed embeddings; by the time taken, one can tell another's texts"
@@ -196,6 +199,7 @@ def _check(settings: Settings) -> None:
         ("REDIS_TIMEOUT_S", 0 < settings.redis_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - the text says it
         ("MAX_IN_FLIGHT", settings.max_in_flight >= 1, "at least 1"),
         ("MAX_BODY_BYTES_IN_FLIGHT", settings.max_body_bytes_in_flight >= 2**25, "at least 33554432"),
+        ("MEMORY_BYTES", settings.memory_bytes >= 0, "0 or more"),
         ("EMBEDDINGS_TTL_S", 1 <= settings.embeddings_ttl_s <= MAX_TTL_S, f"1 to {MAX_TTL_S}"),
         ("SHARE_EMBEDDINGS", settings.share_embeddings in {"on", "off"}, "`on` or `off`"),
         ("RATE_LIMIT", is_rate(settings.rate_limit), f"0, or {MIN_RATE} to {MAX_RATE}"),

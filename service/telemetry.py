@@ -96,6 +96,22 @@ REDIS_FAILURES = Counter(
     "Round trips without an answer: busy, timeout, connection, refused, unwell, unbound.",
     ["why"],
 )
+MEMORY_BYTES = Gauge(
+    "semcached_memory_bytes",
+    "What the records kept in the processes take, bytes.",
+    multiprocess_mode="livesum",
+)
+MEMORY_ENTRIES = Gauge(
+    "semcached_memory_entries", "Records kept in the processes.", multiprocess_mode="livesum"
+)
+MEMORY_INVALIDATIONS = Counter(
+    "semcached_memory_invalidations", "Keys that Redis said had changed since they were read to be kept."
+)
+MEMORY_CONFIRMED = Gauge(
+    "semcached_memory_confirmed",
+    "Workers that may serve from memory now: Redis tells them of changes. None while nobody asks.",
+    multiprocess_mode="livesum",
+)
 BREAKER_OPEN = Gauge(
     "semcached_breaker_open",
     "1 while nobody waits for Redis because it is away.",

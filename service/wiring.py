@@ -17,6 +17,7 @@ from service.cache.embeddings import Embeddings, embeddings
 from service.cache.faceted import FacetedLookup
 from service.cache.leases import Leases, leases
 from service.cache.lookup import Lookup
+from service.cache.memory import Memory
 from service.cache.pointers import Pointers, pointers
 from service.cache.ports import Embedder, Policies, Rewriter, Verifier
 from service.cache.rewriting import rewriting
@@ -46,6 +47,7 @@ from service.store.rewritings import RedisRewritings
 from service.store.rules import RedisRules
 from service.store.stats import RedisStats
 from service.store.tools import RedisTools
+from service.store.tracking import tracking
 from service.store.usage import RedisUsage
 from service.verifiers import threaded
 
@@ -70,6 +72,7 @@ class Parts:
     invalidator: Invalidator
     rules: RedisRules
     entries: Entries
+    memory: Memory
     lookup: Lookup
     faceted: FacetedLookup
     store: Store
@@ -176,12 +179,13 @@ async def opened(
         ledger, accounting = ledger_of(settings, redis, keys, keyring, responses)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
         kept = RedisEmbeddings(redis, keys, responses, settings.embeddings_ttl_s * 1000, now_ms)
-        uses = Uses(now_ms)
+        uses, memory = Uses(now_ms), Memory(settings.memory_bytes)
         bounds = Bounds(uses, RedisUsage(redis, keys, responses), stored, keyring)
         async with (
             rewriting(rewriter, RedisRewritings(redis, keys, responses)) as rewrites,
             leases(RedisLeases(redis, keys, responses), now_ms) as turns,
             holding(bounds),
+            tracking(memory, redis.connections, redis.breaker, keys, responses),
             embeddings(
                 kept,
                 embedder,
@@ -206,6 +210,7 @@ async def opened(
                     clock=now_ms,
                     redis_s=redis_s,
                     pointers=pointing,
+                    memory=memory,
                 )
 
             lookup = looking(Lookup, pointing)
@@ -218,6 +223,7 @@ async def opened(
                 uses=uses,
                 clock=now_ms,
                 redis_s=redis_s,
+                memory=memory,
             )
             yield Parts(
                 settings=settings,
@@ -228,7 +234,10 @@ async def opened(
                 policies=stored,
                 rates=Rates(redis, keys, redis_s),
                 embeddings=vectors,
-                invalidator=Invalidator(redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s),
+                invalidator=Invalidator(
+                    redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s, memory=memory
+                ),
+                memory=memory,
                 rules=RedisRules(redis, keys, responses),
                 entries=Entries(redis, keys, responses, now_ms),
                 lookup=lookup,

@@ -71,6 +71,7 @@ def settings(prefix: str, tmp_path: Path, redis_server: EmbeddedRedis) -> Settin
         key_prefix=prefix,
         data_dir=tmp_path,
         secret="a secret of the tests, 1",
+        memory_bytes=0,  # else what a test changes behind the service may be seen 100 ms later
         redis_timeout_s=5,  # two shared cores; deadlines have tests of their own
     )
 

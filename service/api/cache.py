@@ -90,7 +90,8 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
     asked, work = _lookup_request(await request.body()), Work()
     if asked.wait_s is None:
         question = services.lookup.question(asked, keys)
-        answer = await services.lookup.answer_one(question, keys, work)
+        known = services.lookup.recall(question, keys, work)
+        answer = known or await services.lookup.answer_one(question, keys, work)
     else:
         leads = request.user.role >= Role.writer
         waiting = services.lookup.answer_waiting(asked, keys, asked.wait_s, work, leads=leads)
@@ -100,18 +101,27 @@ async def lookup(request: HttpRequest, services: NamedDependency[Services]) -> R
     return encoded(answer, headers={"X-Cache": _word(answer)})
 
 
-def _directly(services: Services, principal: Principal, body: bytes) -> Coming | None:
+def _directly(services: Services, principal: Principal, body: bytes) -> Answered | Coming | None:
     """A lookup that waits for nobody."""
     asked = _lookup_request(body)
     if asked.wait_s is not None:
         return None
-    keys = services.keyring.of(principal.tenant)
-    return _looked_up(services, services.lookup.question(asked, keys), keys)
+    keys, work = services.keyring.of(principal.tenant), Work()
+    question = services.lookup.question(asked, keys)
+    known = services.lookup.recall(question, keys, work)
+    if known is None:
+        return _looked_up(services, question, keys, work)
+    return _answered(services, question, known, keys, work)
 
 
-async def _looked_up(services: Services, question: Question, keys: TenantKeys) -> Answered:
-    work = Work()
+async def _looked_up(services: Services, question: Question, keys: TenantKeys, work: Work) -> Answered:
     answer = await services.lookup.answer_one(question, keys, work)
+    return _answered(services, question, answer, keys, work)
+
+
+def _answered(
+    services: Services, question: Question, answer: Hit | Miss, keys: TenantKeys, work: Work
+) -> Answered:
     _counted(services, question, answer, keys, work)
     return Answered(encode(answer), _X_CACHE[_word(answer)])
 

@@ -97,12 +97,13 @@ class FacetedQuestion(Question):
         """See Question."""
         return super().search(vector, live_at)._replace(marks=self.marks, most=self.most)
 
-    def judge_exact(self, entry_id: str, record: Record | None, now: int) -> None:
+    def judge_exact(self, entry_id: str, record: Record | None, now: int) -> bool:
         """Take it if it is an entry of the very same question; the id says so, whatever the index says."""
         if record is None or not self._fits(record) or entry_id not in self._ids(record.attributes):
-            return
-        super().judge_exact(entry_id, record, now)
+            return False
+        may_be_served = super().judge_exact(entry_id, record, now)
         self._take(self.same)
+        return may_be_served
 
     def _ids(self, attributes: Attributes) -> list[str]:
         of_each = zip(self.keys.keys, self.bare, strict=True)
@@ -183,6 +184,14 @@ class FacetedLookup(Lookup):
         if own is None and stands_alone(prompt) and not any(map(instructs, before)):
             own = prompt
         return own
+
+    def recalled(self, question: Question, keys: TenantKeys) -> bool:
+        """See Lookup. Where the entry of the question's own id, with these attributes alone, is enough."""
+        if isinstance(question, FacetedQuestion) and (
+            question.most > 1 or question.tiers[:1] != [Tier.EXACT]
+        ):
+            return False
+        return super().recalled(question, keys)
 
     async def _look(self, questions: Sequence[Question], keys: TenantKeys, work: Work) -> dict[str, float]:
         stages_ms = await super()._look(questions, keys, work)

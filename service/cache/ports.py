@@ -413,6 +413,23 @@ class ToolResults(Protocol):
         """
 
 
+class Reading(NamedTuple):
+    """An entry that is being read to be kept in this process."""
+
+    keys: TenantKeys
+    entry_id: str
+
+
+class Coherence(Protocol):
+    """What keeps `cache.memory` true: reads what is to be kept, and is told of what changes."""
+
+    def wake(self) -> None:
+        """Somebody asks, and nobody knows what has changed: find out, and go on doing so while it is used."""
+
+    def read(self, wanted: Reading) -> bool:
+        """Whether it will be read, and `Memory.keep` told what it is, unless the connection is lost."""
+
+
 class Uses(Protocol):
     """What was used, where a policy bounds the number of entries. Only noted; what follows comes later."""
 

@@ -24,6 +24,7 @@ from service.model import (
     JudgedCandidate,
     Miss,
     Nearest,
+    Origin,
     Policy,
     Reason,
     Record,
@@ -73,6 +74,7 @@ class Question:
     rule: str | None = None
     kept: Wanted | None = None  # what was read with the record
     pointers: list[bytes | None] | None = None  # sealed, by identity; None: not asked for
+    recalled: bool = False  # whether what is served comes from this process' memory
     number: int = 0  # of the last invalidation before it was looked up
     lookup_id: str | None = None
     in_force: Policy | None = None  # its policy with the defaults filled in, to be explained
@@ -87,6 +89,11 @@ class Question:
     def pass_by(self, rule: str) -> None:
         """Ask no tier: the policy keeps the question away from the cache."""
         self.tiers, self.reason, self.rule = (), Reason.POLICY, rule
+
+    @property
+    def own_id(self) -> str:
+        """The id that its entry has, or would have, under the current secret."""
+        return self.query.identities[0].entry_id
 
     @property
     def text(self) -> str | None:
@@ -112,12 +119,13 @@ class Question:
         text = self.text or ""
         return self.kept if self.kept is not None and self.kept.text == text else Wanted(text, None, None)
 
-    def judge_exact(self, entry_id: str, record: Record | None, now: int) -> None:
-        """Serve the record of the question's own id if it is really there."""
+    def judge_exact(self, entry_id: str, record: Record | None, now: int) -> bool:
+        """Serve the record of the question's own id if it is really there; whether it may be served."""
         candidate = Candidate(entry_id, 1.0)
         why = rejection(candidate, record, self.asked, now)
         if why is None and record is not None and self.served is None:
             self.served = (Tier.EXACT, candidate, record)
+        return why is None
 
     @property
     def looks_on(self) -> bool:
@@ -242,7 +250,7 @@ class Question:
         end = end_of(record, self.asked.policy)
         return Hit(
             lookup_id=lookup_id,
-            tier=tier,
+            tier=Origin.MEMORY if self.recalled else Origin(tier),
             entry_id=record.entry_id,
             response=msgspec.Raw(record.response),
             similarity=candidate.similarity,

@@ -15,6 +15,7 @@ from service.cache.digests import TenantKeys
 from service.cache.embeddings import Embeddings, Wanted
 from service.cache.invalidation import Newer, subject_of
 from service.cache.lifetime import Jitter, is_over, lived, ttl_of
+from service.cache.memory import Memory
 from service.cache.ports import (
     Budget,
     Clock,
@@ -96,7 +97,9 @@ class Store:
         clock: Clock,
         redis_s: float,
         jitter: Jitter = random.random,
+        memory: Memory | None = None,
     ) -> None:
+        self._memory = memory or Memory(0)
         self._responses = responses
         self._embedder = embedder
         self._embeddings = embeddings
@@ -183,6 +186,8 @@ class Store:
         try:
             errors = await self._responses.put(errand.keys, list(entries.values()), errand.budget)
         finally:  # also where nobody knows what was stored
+            for entry in entries.values():
+                self._memory.forget((entry.record.entry_id, *entry.superseded))
             for at, entry in entries.items():
                 if (bound := accepted[at].policy.max_entries) is not None:
                     self._uses.stored(errand.keys.tenant, entry.record, bound)

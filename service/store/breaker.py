@@ -17,6 +17,8 @@ class Breaker:
         self._failed: deque[bool] = deque(maxlen=WINDOW)
         self._in_a_row = 0
         self.why: str | None = None
+        self.times = 0
+        """How often it has opened."""
 
     @property
     def is_open(self) -> bool:
@@ -38,6 +40,7 @@ class Breaker:
         if self._in_a_row < IN_A_ROW and self._failed.count(True) < OF_WINDOW:
             return False
         self.why = why
+        self.times += 1
         return True
 
     def close(self) -> None:

@@ -50,6 +50,20 @@ class Connections:
         connection: AbstractConnection = self._class(**self._options)
         return connection
 
+    async def apart(self) -> AbstractConnection:
+        """A connection that isn't lent: RESP2, connected, and for the caller to close.
+
+        Raises:
+            RedisError: as redis-py has it.
+        """
+        connection = self._made()
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call] # in redis-py
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return connection
+
     @asynccontextmanager
     async def turn(self, until: float) -> AsyncIterator[None]:
         """The right to a connection.

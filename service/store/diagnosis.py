@@ -143,6 +143,8 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
         ("ECHO", ""),
         ("FCALL", FUNCTION, 1, name),
         ("TIME",),
+        ("CLIENT", "TRACKING", "OFF"),
+        ("CLIENT", "CACHING", "YES"),
         ("FT.SEARCH", name, "*"),
         ("FT.AGGREGATE", name, "*"),
         ("FT.CURSOR", "READ", name, 1),
@@ -151,7 +153,11 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
         ("FT._LIST",),
     ]
     replies = await _queued(redis, needed)
-    return [str(command[0]) for command, reply in zip(needed, replies, strict=True) if is_refusal(reply)]
+    return [_name(command) for command, reply in zip(needed, replies, strict=True) if is_refusal(reply)]
+
+
+def _name(command: Command) -> str:
+    return " ".join(map(str, command[: 2 if command[0] == "CLIENT" else 1]))
 
 
 async def needless(redis: RedisClient) -> list[str]:

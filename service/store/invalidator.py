@@ -11,6 +11,7 @@ from time import perf_counter
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Predicate, Where, everywhere, predicate, reaches
+from service.cache.memory import Memory
 from service.cache.ports import Budget, Clock, Embedder
 from service.errors import InvalidInputError, StoreFullError, StoreUnavailableError
 from service.store.client import Command, RedisClient, refusal
@@ -56,7 +57,9 @@ class Invalidator:
         *,
         clock: Clock,
         redis_s: float,
+        memory: Memory | None = None,
     ) -> None:
+        self._memory = memory or Memory(0)
         self._redis = redis
         self._responses = responses
         self._finder = Finder(redis, keys, responses)
@@ -131,6 +134,7 @@ class Invalidator:
             raise _interrupted(error, outcome) from error
         finally:
             if not dry_run:
+                self._memory.doubt(keys.tenant)
                 _tell(outcome, perf_counter() - begun)
         return outcome
 

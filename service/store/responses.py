@@ -101,7 +101,7 @@ class RedisResponses:
         wanted += [self._keys.embedding(partition, one) for one in embeddings]
         wanted += [self._keys.pointer(partition, one) for one in pointers]
         read: Command = ("MGET", *wanted, self._keys.invalidations_number(partition))
-        bound = [stored_when(self._keys.document(partition, self._followed, one)) for one in entry_ids]
+        bound = [stored_when(self._keys.document(partition, self.followed, one)) for one in entry_ids]
         found, *times = await self._redis.run([read, *bound], budget)
         *blobs, number = value_of(found)
         records = [unseal(blob, one, keys) for one, blob in zip(entry_ids, blobs, strict=False)]
@@ -312,8 +312,12 @@ class RedisResponses:
         return False
 
     @property
-    def _followed(self) -> Generation:
-        """The one served from, or served from last: the exact tier goes on without an index."""
+    def followed(self) -> Generation:
+        """The one served from, or served from last: the exact tier goes on without an index.
+
+        Raises:
+            StoreUnavailableError: there was none yet.
+        """
         return self._last or self._current()
 
     def _current(self) -> Generation:

@@ -15,7 +15,7 @@ from redis import Redis
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.standalone import stands_alone
-from service.model import Decision, History, Hit, Miss, Policy, Reason, Tier
+from service.model import Decision, History, Hit, Miss, Origin, Policy, Reason, Tier
 from service.rewriters.belief import MOST_CHARS
 from service.rewriters.prompt import LONGEST, LONGEST_ASKED
 from service.settings import Settings
@@ -77,7 +77,7 @@ async def test_messages_that_mean_the_same_hit_and_others_miss(
         await keep(parts, keys, messages=chat(*PARIS, SAID))
         hit = await look(parts, keys, messages=chat(*LYON, "And the price?"), explain=True)
         assert isinstance(hit, Hit)
-        assert hit.tier is Tier.SEMANTIC
+        assert hit.tier is Origin.SEMANTIC
         assert isinstance(hit.decision, Decision)
         assert hit.decision.asked == MEANT
         assert "rewrite" in hit.decision.stages_ms

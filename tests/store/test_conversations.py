@@ -7,7 +7,7 @@ import pytest
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
-from service.model import Decision, History, Hit, Miss, Policy, Reason, Tier
+from service.model import Decision, History, Hit, Miss, Origin, Policy, Reason
 from service.settings import Settings
 from service.wiring import Loaded, Parts, opened
 from tests.helpers import Same, asked, chat, keep, look, vector
@@ -53,7 +53,7 @@ async def test_a_message_that_stands_alone_is_answered_from_any_conversation(
         assert isinstance(hit, Hit)
         assert isinstance(hit.decision, Decision)
         assert hit.decision.asked in {text, None}  # None: the exact tier served it
-        assert hit.tier is (Tier.EXACT if text == ALONE and stored == question else Tier.SEMANTIC)
+        assert hit.tier is (Origin.EXACT if text == ALONE and stored == question else Origin.SEMANTIC)
 
 
 async def test_what_was_said_for_all_that_follows_keeps_conversations_apart(
@@ -78,7 +78,7 @@ async def test_one_that_does_not_is_answered_from_its_own_only(
     assert (miss.reason, miss.rule) == (Reason.GUARD, "history")
     hit = await look(parts, keys, **said(*PARIS, "And for children?"))
     assert isinstance(hit, Hit)
-    assert hit.tier is Tier.SEMANTIC
+    assert hit.tier is Origin.SEMANTIC
 
 
 async def test_exact_keeps_conversations_apart_and_can_be_left_later(

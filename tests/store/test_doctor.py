@@ -124,6 +124,23 @@ async def test_rights_too_few_and_too_many(parts: Parts, redis: Redis, redis_ser
     assert "may not HSET, which" in found["rights"].text
 
 
+async def test_whether_redis_tells_of_changes(
+    parts: Parts, redis: Redis, redis_server: EmbeddedRedis
+) -> None:
+    settings = replace(parts.settings, memory_bytes=2**20)
+    found = (await findings(settings, as_service(redis_server.url)))["memory tier"]
+    assert (found.level, found.text) == (Level.OK, "Redis tells of changes")
+    assert "SEMCACHED_MEMORY_BYTES" in (await findings(parts.settings, redis_server.url))["memory tier"].text
+    redis.execute_command("ACL", "SETUSER", "older", "on", "nopass", "~*", "+@all", "-client|caching")
+    try:
+        found_of = await findings(settings, redis_server.url.replace("://", "://older:x@"))
+    finally:
+        redis.acl_deluser("older")
+    assert found_of["memory tier"].level is Level.WARN
+    assert "client|caching" in found_of["memory tier"].text
+    assert "may not CLIENT CACHING, which" in found_of["rights"].text
+
+
 async def test_a_redis_that_goes_away_in_the_middle(parts: Parts, redis: Redis, url: str) -> None:
     said = []
     redis.execute_command("ACL", "SETUSER", "brief", "on", "nopass", "~*", "+@all")

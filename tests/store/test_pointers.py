@@ -16,7 +16,7 @@ from service.cache.guards import WORDING
 from service.cache.invalidation import Where
 from service.cache.pointers import LIFE_MS, Pointers
 from service.cache.ports import Verifier, Work
-from service.model import History, Hit, LookupRequest, Miss, Pointer, Policy, Record, Tier
+from service.model import History, Hit, LookupRequest, Miss, Origin, Pointer, Policy, Record
 from service.settings import Settings
 from service.store.records import seal, seal_pointer, unseal, unseal_pointer
 from service.telemetry import EMBEDDED, POINTERS, RECORDS_REFUSED, VERIFIED
@@ -88,7 +88,7 @@ async def led_to(parts: Parts, keys: TenantKeys, question: str = ASKED, **fields
     """A hit that left a pointer."""
     hit = await look(parts, keys, prompt=question, **fields)
     assert isinstance(hit, Hit)
-    assert hit.tier is Tier.SEMANTIC
+    assert hit.tier is Origin.SEMANTIC
     await led(parts)
     return hit
 
@@ -123,7 +123,7 @@ async def test_who_waits_is_led_too(parts: Parts, keys: TenantKeys) -> None:
     request, before = LookupRequest(agent_type="a", prompt=ASKED), count(POINTERS, "served")
     _, hit = await parts.lookup.answer_waiting(request, keys, 5, Work(), leads=True)
     assert isinstance(hit, Hit)
-    assert (hit.tier, count(POINTERS, "served")) == (Tier.SEMANTIC, before + 1)
+    assert (hit.tier, count(POINTERS, "served")) == (Origin.SEMANTIC, before + 1)
 
 
 async def test_a_pointer_has_an_end_and_no_text(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
@@ -325,7 +325,7 @@ async def test_an_entry_of_its_own_comes_first(parts: Parts, keys: TenantKeys) -
     await keep(parts, keys, prompt=ASKED, response="2")
     hit = await look(parts, keys, prompt=ASKED)
     assert isinstance(hit, Hit)
-    assert (hit.tier, bytes(hit.response)) == (Tier.EXACT, b"2")
+    assert (hit.tier, bytes(hit.response)) == (Origin.EXACT, b"2")
 
 
 async def test_altered_pointers_are_not_believed(

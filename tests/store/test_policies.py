@@ -13,7 +13,7 @@ from redis import Redis
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.errors import StoreUnavailableError
-from service.model import Hit, Miss, Policy, Reason, Refused, StoreRequest, Tier
+from service.model import Hit, Miss, Origin, Policy, Reason, Refused, StoreRequest
 from service.settings import Settings
 from service.store.policies import Body, field_of, sealed
 from service.telemetry import POLICIES_REFUSED
@@ -145,7 +145,7 @@ async def test_what_cant_be_believed_closes_the_semantic_tier(
         await put(parts, 0.8)
         hit = await look(parts, keys, prompt=REWORDED)
         assert isinstance(hit, Hit)
-        assert (hit.tier, hit.threshold) == (Tier.SEMANTIC, 0.8)
+        assert (hit.tier, hit.threshold) == (Origin.SEMANTIC, 0.8)
     async with service(settings, models) as parts:
         assert threshold(parts) == 0.8
 

@@ -19,7 +19,19 @@ from service.cache.lookup import Lookup
 from service.cache.ports import Budget
 from service.cache.store import Store
 from service.errors import StoreFullError
-from service.model import Hit, Miss, Policy, Reason, Record, Refused, Stored, StoreRequest, Tier, TtlRule
+from service.model import (
+    Hit,
+    Miss,
+    Origin,
+    Policy,
+    Reason,
+    Record,
+    Refused,
+    Stored,
+    StoreRequest,
+    Tier,
+    TtlRule,
+)
 from service.store.records import seal
 from service.wiring import Parts, now_ms
 from tests.helpers import Same, accepted, keep, look, near, vector
@@ -243,7 +255,7 @@ async def test_tiers(world: World) -> None:
     assert (await world.keep(**asked, response='"s"')).tiers == [Tier.SEMANTIC]
     hit = await world.look(**asked)
     assert isinstance(hit, Hit)
-    assert hit.tier is Tier.SEMANTIC
+    assert hit.tier is Origin.SEMANTIC
     assert isinstance(await world.look(**reworded), Hit)
     assert await world.refused(prompt="x" * 9000) == "tiers"  # no tier would serve it
 

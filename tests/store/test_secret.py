@@ -12,7 +12,7 @@ from redis import Redis
 from service import migrate
 from service.api.auth import operator
 from service.errors import LayoutError, SecretMismatchError, SettingsError
-from service.model import Hit, Miss, Tier
+from service.model import Hit, Miss, Origin, Tier
 from service.settings import Settings
 from service.wiring import Loaded, Parts, opened, secret_of
 from tests.helpers import keep, look
@@ -41,8 +41,8 @@ async def test_another_secret_is_refused_and_the_previous_one_reads(
     async with service(replace(settings, secret=NEW, previous_secret=OLD), models) as parts:
         keys = parts.keyring.of(tenant)
         for prompt, tier in [
-            ("How do I reset my password?", Tier.EXACT),
-            ("How can I reset my password?", Tier.SEMANTIC),
+            ("How do I reset my password?", Origin.EXACT),
+            ("How can I reset my password?", Origin.SEMANTIC),
         ]:
             answer = await look(parts, keys, prompt=prompt)
             assert isinstance(answer, Hit)

@@ -12,7 +12,7 @@ from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.ports import Search
 from service.errors import LayoutError
-from service.model import Decision, Hit, Miss, Reason, Tier
+from service.model import Decision, Hit, Miss, Origin, Reason, Tier
 from service.store import responses
 from service.store.index import _create_command, load_schema
 from service.store.responses import similarity
@@ -39,7 +39,7 @@ async def test_other_words_hit_and_other_questions_miss(parts: Parts, keys: Tena
     assert stored.tiers == [Tier.EXACT, Tier.SEMANTIC]
     hit = await look(parts, keys, prompt="How can I reset my password?")
     assert isinstance(hit, Hit)
-    assert (hit.tier, hit.entry_id) == (Tier.SEMANTIC, stored.entry_id)
+    assert (hit.tier, hit.entry_id) == (Origin.SEMANTIC, stored.entry_id)
     assert bytes(hit.response) == b'{"do": [1, 2.50]}'
     assert 0.95 < hit.similarity < 1
     miss = await look(parts, keys, prompt="What is the refund policy?")

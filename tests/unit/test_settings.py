@@ -24,6 +24,7 @@ def test_values_are_parsed() -> None:
         ("PORT", "http"),
         ("PORT", "70000"),
         ("EMBEDDINGS_TTL_S", "0"),
+        ("MEMORY_BYTES", "-1"),
         ("SHARE_EMBEDDINGS", "yes"),
         ("WORKERS", "0"),
         ("PARTITIONS", "0"),
