@@ -144,3 +144,14 @@ def test_client(tmp_path: Path) -> None:
     assert found["sync"].keys() == {"hit over a request", "miss over its two requests"}
     assert found["refused_us"]["median"] <= found["refused_us"]["longest"]
     assert found["hung_us"]["longest"] >= 900_000  # one waits for the deadline
+
+
+def test_pipelines(tmp_path: Path) -> None:
+    """Beside itself."""
+    output = tmp_path / "pipelines.json"
+    run("pipelines", "--other", str(ROOT), "--calls", "64", "--rounds", "1", "--output", str(output))
+    found = json.loads(output.read_text())
+    for callers in (1, 16, 64):
+        told = found[f"{callers} at once"]
+        assert told["this"]["calls_per_s"] > 0
+        assert told["cpu ratio, median of rounds"] > 0

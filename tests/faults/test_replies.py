@@ -250,15 +250,18 @@ async def test_stray_replies(
         ]
         tally = Tally()
         for at in range(STRAYS):
+            operation, number = operations[at % len(operations)], rng.randrange(KEYS)
+            with contextlib.suppress(StoreUnavailableError):
+                await operation(number)  # the connection is there
             proxy.plants.append(rng.choice(strays))
-            await tally.one(operations[at % len(operations)], rng.randrange(KEYS), None)
+            await tally.one(operation, number, None)
         log.info("%d strays, %s: %s", proxy.planted, "checked" if checked else "not checked", tally)
         assert proxy.planted >= STRAYS - 5
         if checked:
             assert tally.wrong == 0
             assert await balanced(parts)
         else:
-            assert tally.wrong > STRAYS / 20  # many spoil only the login of a connection made anew
+            assert tally.wrong > STRAYS / 4
 
 
 @pytest.mark.usefixtures("no_breaker")
