@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import anyio
+import hiredis
 import pytest
 
 from bench.proxy import Proxy, proxied
@@ -14,6 +15,7 @@ from service.errors import StoreUnavailableError
 from service.settings import Settings
 from service.store import lanes
 from service.store.client import Command, RedisClient, connected
+from service.store.connections import Connections, Taken
 from service.store.lanes import LARGE
 from service.telemetry import REDIS_FAILURES
 
@@ -49,6 +51,39 @@ async def begun(*calls: Any) -> list[asyncio.Task[Any]]:
     tasks = [asyncio.ensure_future(call) for call in calls]
     await asyncio.sleep(0.05)
     return tasks
+
+
+class Told(Taken):
+    """The first reply, on a connection of its own."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader()
+        self.reply = asyncio.get_running_loop().create_future()
+        self.gone = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        self.reply.set_result(self._reader.gets())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        assert exc is None
+        self.gone.set()
+
+
+@pytest.mark.parametrize(("resp", "empty"), [(2, []), (3, {})])
+async def test_a_connection_for_a_protocol_of_ours(
+    settings: Settings, resp: Literal[2, 3], empty: Any
+) -> None:
+    told = Told()
+    await Connections(settings.redis_url or "", 5).opened(told, resp)
+    told.transport.write(b"HGETALL sc:none\r\n")
+    with anyio.fail_after(10):
+        assert await told.reply == empty
+        told.transport.abort()
+        await told.gone.wait()
 
 
 async def test_many_calls_share_a_connection_and_a_batch(settings: Settings) -> None:
