@@ -19,6 +19,7 @@ class Proxy:
         self.plants: list[bytes] = []  # each goes before the next reply, on whatever connection
         self.planted = 0
         self.cut = 0.0  # share of the replies in whose place their connection ends
+        self.cut_after: int | None = None  # of the next reply so many bytes come, then its connection ends
         self.hold: bytes | None = None  # the next request with these bytes waits for `go`
         self.go = asyncio.Event()
         self.url = ""
@@ -61,8 +62,17 @@ class Proxy:
             if replies and self.plants:
                 writer.write(self.plants.pop())
                 self.planted += 1
+            if replies and self.cut_after is not None:
+                writer.write(chunk[: self.cut_after])
+                self.cut_after = None
+                return
             writer.write(chunk)
             await writer.drain()
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._tasks)
 
     async def close(self) -> None:
         """Cut every connection."""

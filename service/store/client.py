@@ -6,7 +6,6 @@ have run.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,24 +13,24 @@ from time import perf_counter
 from typing import Any
 
 from redis import exceptions
-from redis.asyncio.connection import AbstractConnection
 
 from service.cache.ports import Budget
 from service.errors import StoreFullError, StoreUnavailableError
 from service.store.breaker import Breaker
-from service.store.connections import Connections
+from service.store.connections import Connections, UnboundError
 from service.store.lag import Lag
+from service.store.lanes import Command as Command  # noqa: PLC0414 - whoever sends some asks here
+from service.store.lanes import Lanes
 from service.telemetry import BREAKER_OPEN, REDIS_FAILURES, REDIS_SECONDS
 
 log = logging.getLogger(__name__)
-
-Command = tuple[str | bytes | int | float, ...]
 
 PROBE_S = 1.0
 EXCUSED = 8
 """For so many times a call's patience a busy event loop excuses that nothing was answered; no longer."""
 _FULL = ("OOM", "MISCONF")
-_UNWELL = (exceptions.ReadOnlyError, exceptions.ClusterDownError)  # MASTERDOWN is one of these
+_UNWELL = (exceptions.ReadOnlyError, exceptions.ClusterDownError, exceptions.ConnectionError)
+"""MASTERDOWN is the second of these; LOADING, NOAUTH and what else may befall a connection the third."""
 _NO_INDEX = ("no such index", "unknown index")
 
 
@@ -40,16 +39,20 @@ class RedisClient:
 
     def __init__(self, connections: Connections, timeout_s: float, probe_key: str) -> None:
         self.connections = connections
+        self.lanes = Lanes(connections, timeout_s)
         self._timeout_s = timeout_s
         self._probe: Command = ("SET", probe_key, 1, "PX", 1000)  # a write: a read-only server isn't well
         self.breaker = Breaker()
         self._lag = Lag()
         self._answered = perf_counter()
+        self._counted: Exception | None = None
         self._probing: asyncio.Task[None] | None = None
-        self._nonces = itertools.count()
 
     async def run(self, commands: Sequence[Command], budget: Budget | None = None) -> list[Any]:
         """Raw RESP2 replies in order, in one round trip. An error reply stands in its place as an exception.
+
+        The commands stay together, but share a connection with those of other calls (`Lanes.send` says
+        which): a MULTI must end in the same call.
 
         Args:
             commands: each with its arguments.
@@ -60,15 +63,13 @@ class RedisClient:
         """
         if not commands:
             return []
-        self._turn_away()
+        if self.breaker.is_open:
+            raise StoreUnavailableError(f"Redis is away: {self.breaker.why}")
         self._lag.start()
         budget = budget or Budget(self._timeout_s)
-        until = asyncio.get_running_loop().time() + budget.left_s
-        begun = perf_counter()  # uvloop's own clock counts whole ms
+        begun = perf_counter()
         try:
-            async with self.connections.turn(until):
-                self._turn_away()
-                return await self._watched(commands, until)
+            return await self._watched(commands, begun, budget.left_s)
         except TimeoutError:
             REDIS_FAILURES.labels("busy").inc()
             raise StoreUnavailableError("no time was left for Redis: this process is busy") from None
@@ -95,78 +96,67 @@ class RedisClient:
         (reply,) = await self.values([command], None if timeout_s is None else Budget(timeout_s))
         return reply
 
-    async def _watched(self, commands: Sequence[Command], until: float) -> list[Any]:
-        """What goes wrong with a connection in hand counts for the breaker, unless it may be our fault."""
-        begun = perf_counter()
-        patient = until - asyncio.get_running_loop().time() >= self._timeout_s / 2
-        try:
-            async with asyncio.timeout_at(until):
-                replies = await self._exchange(commands)
-        except TimeoutError:
-            excused = self._lag.since(begun) and perf_counter() - self._answered < EXCUSED * self._timeout_s
-            if not patient or excused:
-                raise
-            raise await self._failed(TimeoutError()) from None
-        except (exceptions.RedisError, OSError) as error:
-            raise await self._failed(error) from error
+    async def _watched(self, commands: Sequence[Command], begun: float, left_s: float) -> list[Any]:
+        """What goes wrong with Redis counts for the breaker; a TimeoutError: it may be our fault."""
+        replies = await self.lanes.send(commands, begun + left_s)
+        if isinstance(replies, TimeoutError) and self._is_excused(begun, left_s):
+            raise replies
+        if isinstance(replies, Exception):
+            raise self._failed(replies) from replies
+        unwell = self._unwell(replies)
+        if unwell is not None:
+            raise self._failed(unwell) from unwell
         self.breaker.worked()
         self._answered = perf_counter()
         return replies
 
-    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send and read all. The last reply must be this call's nonce, or one of another call is among them.
+    def _is_excused(self, begun: float, left_s: float) -> bool:
+        """Whether there was little time from the start, or the event loop was held up."""
+        lately = perf_counter() - self._answered < EXCUSED * self._timeout_s
+        return left_s < self._timeout_s / 2 or (self._lag.since(begun) and lately)
 
-        Raises:
-            RedisError: the connection, or the server, is not well.
+    def _unwell(self, replies: list[Any]) -> Exception | None:
+        """A reply that says that the server is not well: what comes next gets new connections."""
+        for reply in replies:
+            if isinstance(reply, Exception) and _is_unwell(reply):
+                self.lanes.retire()
+                return reply
+        return None
+
+    def _failed(self, error: Exception) -> StoreUnavailableError:
+        """Count a failure. The one that opens the breaker makes the log's one line and starts the probing.
+
+        A connection that ends, or can't be made, is one failure, however many calls waited for it.
         """
-        nonce = b"%d" % next(self._nonces)
-        async with self.connections.one() as connection:
-            packed = connection.pack_commands([*commands, ("ECHO", nonce)])
-            await connection.send_packed_command(packed, check_health=False)
-            replies = [await _reply(connection) for _ in range(len(commands) + 1)]
-            last = replies.pop()
-            if isinstance(last, exceptions.NoPermissionError):
-                raise last
-            if not is_bound(last, nonce):
-                raise UnboundError("a reply was not ours")
-        unwell = next((one for one in replies if isinstance(one, Exception) and _is_unwell(one)), None)
-        if unwell is not None:
-            raise unwell
-        return replies
-
-    def _turn_away(self) -> None:
-        if self.breaker.is_open:
-            raise StoreUnavailableError(f"Redis is away: {self.breaker.why}")
-
-    async def _failed(self, error: Exception) -> StoreUnavailableError:
-        """Count a failure. The one that opens the breaker makes the log's one line and starts the probing."""
         kind, words = _described(error)
         REDIS_FAILURES.labels(kind).inc()
-        if self.breaker.failed(words):
+        again, self._counted = error is self._counted, error
+        if not again and self.breaker.failed(words):
             log.warning("Redis is away: %s; lookups miss until it is back", words)
             BREAKER_OPEN.set(1)
             self._probing = asyncio.create_task(self._probe_until_well())
-            await self.connections.drop_idle()
+            self.lanes.drop(error)
         return StoreUnavailableError(f"Redis is away: {words}")
 
     async def _probe_until_well(self) -> None:
         while True:
             await asyncio.sleep(PROBE_S)
-            with contextlib.suppress(Exception):  # whatever it is, Redis is not well, and is asked again
-                async with asyncio.timeout(self._timeout_s):
-                    await self._exchange([self._probe])  # refused for want of room or rights: reads go on
-                break
+            with contextlib.suppress(TimeoutError):
+                replies = await self.lanes.send([self._probe], perf_counter() + self._timeout_s)
+                if not isinstance(replies, Exception) and self._unwell(replies) is None:
+                    break  # refused for want of room or rights: reads go on
         self.breaker.close()
         BREAKER_OPEN.set(0)
         log.info("Redis is back")
 
     async def close(self) -> None:
-        """End the probing and close the connections."""
+        """Close the connections and end the probing."""
         self._lag.stop()
+        await self.lanes.close()
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.wait([self._probing])
-        await self.connections.drop_idle()
+            await self.lanes.close()  # what it may have begun
 
 
 class RedisRefusedError(StoreUnavailableError):
@@ -175,22 +165,6 @@ class RedisRefusedError(StoreUnavailableError):
 
 class IndexMissingError(RedisRefusedError):
     """The index is not there: dropped, or Redis was emptied."""
-
-
-class UnboundError(exceptions.ConnectionError):
-    """A reply of another request came over this connection."""
-
-
-def is_bound(reply: Any, nonce: bytes) -> bool:
-    """Whether the replies read before this one belong to the call that sent the nonce."""
-    return bool(reply == nonce)
-
-
-async def _reply(connection: AbstractConnection) -> Any:
-    try:
-        return await connection.read_response()
-    except exceptions.ResponseError as error:  # read whole: the connection goes on
-        return error
 
 
 def _is_unwell(reply: Exception) -> bool:

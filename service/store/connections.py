@@ -1,25 +1,35 @@
-"""Connections to Redis, at most so many, each used by one call at a time.
+"""Connections to Redis: made and logged in by redis-py, then handed to a protocol of ours.
 
-redis-py's own pool takes locks on release, where a cancelled caller loses a connection for good; here a
-connection comes back without an await, and only after a call that read every reply it had asked for.
+What redis-py knows of TLS, users, credential providers and sockets is used; but it reads each reply through a
+stream, a parser and coroutines, which costs more than all else of a call.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from typing import Literal
 
+from redis import exceptions
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 
 from service.errors import SettingsError
 
-MOST = 32
+
+class UnboundError(exceptions.ConnectionError):
+    """A reply of another request, or of none, came over this connection."""
+
+
+class Taken(asyncio.Protocol):
+    """A protocol that can take a connection over from redis-py."""
+
+    kept: object = None
+    """The stream of before, which would close the connection with itself."""
 
 
 class Connections:
-    """Makes, lends and drops connections."""
+    """Makes connections."""
 
     def __init__(self, url: str, connect_s: float) -> None:
         """Connects to nothing yet.
@@ -29,6 +39,9 @@ class Connections:
         """
         ours = {  # whatever the URL's query says
             "protocol": 2,
+            "maint_notifications_config": MaintNotificationsConfig(
+                enabled=False
+            ),  # replies that nobody asked for
             "decode_responses": False,
             "socket_timeout": None,  # the request's budget is the deadline
             "socket_connect_timeout": connect_s,
@@ -39,74 +52,39 @@ class Connections:
         try:
             described = ConnectionPool.from_url(url)  # never used as a pool
             self._class, self._options = described.connection_class, described.connection_kwargs | ours
-            self._made()  # names an option that doesn't exist
+            self._made(2)  # names an option that doesn't exist
         except (ValueError, TypeError) as error:
             raise SettingsError(f"SEMCACHED_REDIS_URL: {error}") from None
-        self._free = asyncio.Semaphore(MOST)
-        self._idle: list[AbstractConnection] = []
-        self.lent = 0
+        self._connect_s = connect_s
 
-    def _made(self) -> AbstractConnection:
-        connection: AbstractConnection = self._class(**self._options)
+    def _made(self, resp: int) -> AbstractConnection:
+        connection: AbstractConnection = self._class(**self._options | {"protocol": resp})
         return connection
 
-    async def apart(self) -> AbstractConnection:
-        """A connection that isn't lent: RESP2, connected, and for the caller to close.
+    async def opened(self, protocol: Taken, resp: Literal[2, 3] = 2) -> None:
+        """Connect and log in; then the connection is `protocol`'s, whose `connection_made` was called.
+
+        It closes it, too. `resp` is the version of Redis' protocol.
 
         Raises:
-            RedisError: as redis-py has it.
+            RedisError | OSError: it could not be made in time, or Redis refuses us.
         """
-        connection = self._made()
+        connection = self._made(resp)
         try:
-            await connection.connect()  # type: ignore[no-untyped-call] # in redis-py
+            async with asyncio.timeout(self._connect_s):
+                await _connect(connection)
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return connection
-
-    @asynccontextmanager
-    async def turn(self, until: float) -> AsyncIterator[None]:
-        """The right to a connection.
-
-        Args:
-            until: when to give up, on the event loop's clock.
-
-        Raises:
-            TimeoutError: all were in use for all that time.
-        """
-        async with asyncio.timeout_at(until):
-            await self._free.acquire()
-        try:
-            yield
-        finally:
-            self._free.release()
-
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[AbstractConnection]:
-        """A connection, for who has the turn. A block that ends with an exception costs it."""
-        connection = self._idle.pop() if self._idle else self._made()
-        self.lent += 1
-        try:
-            await _connect(connection)
-            yield connection
-        except BaseException:  # a cancelled caller leaves replies behind
-            await connection.disconnect(nowait=True)
-            raise
-        else:
-            self._idle.append(connection)
-        finally:
-            self.lent -= 1
-
-    async def drop_idle(self) -> None:
-        """Close what nobody uses; the next call connects anew, perhaps to another server."""
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            await connection.disconnect(nowait=True)
+        writer = connection._writer  # noqa: SLF001 - redis-py has no name for it
+        assert writer is not None  # noqa: S101 - it is connected
+        connection._reader = connection._writer = None  # noqa: SLF001 - it isn't redis-py's any more
+        protocol.kept = writer
+        writer.transport.set_protocol(protocol)
+        protocol.connection_made(writer.transport)
 
 
 async def _connect(connection: AbstractConnection) -> None:
-    """A connection that was closed, or holds a reply that nobody asked for, is made anew."""
     await connection.connect()  # type: ignore[no-untyped-call] # in redis-py
     if await connection.can_read():
-        await connection.disconnect(nowait=True)
-        await connection.connect()  # type: ignore[no-untyped-call] # in redis-py
+        raise UnboundError("a reply came that nobody asked for")

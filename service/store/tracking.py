@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 from redis.exceptions import RedisError
@@ -25,7 +25,7 @@ from service.cache.ports import Reading
 from service.errors import StoreUnavailableError
 from service.store.breaker import Breaker
 from service.store.client import Command
-from service.store.connections import Connections
+from service.store.connections import Connections, Taken
 from service.store.keys import Keys, entry_id_of
 from service.store.records import unseal
 from service.store.responses import RedisResponses, is_whole, number_of, stored_when
@@ -71,11 +71,11 @@ class Exchange:
     replies: list[Any] = field(default_factory=list)
 
 
-class Stream(asyncio.Protocol):
+class Stream(Taken):
     """What goes over the connection: exchanges, their replies, and what Redis says by itself."""
 
-    def __init__(self, transport: asyncio.Transport, memory: Memory) -> None:
-        self._transport = transport
+    def __init__(self, memory: Memory) -> None:
+        self._transport: asyncio.Transport | None = None
         self._memory = memory
         self._clock = memory.clock
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
@@ -83,7 +83,10 @@ class Stream(asyncio.Protocol):
         self._sent: deque[Exchange] = deque()
         self.lost = asyncio.get_running_loop().create_future()
         """Done when the connection is no more."""
-        transport.set_protocol(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """From now on it can send."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from nothing
         if transport.is_closing():
             self._end()
 
@@ -101,7 +104,8 @@ class Stream(asyncio.Protocol):
         """Send commands; `then` gets their replies."""
         number = b"%d" % next(self._numbers)
         self._sent.append(Exchange(self._clock(), number, len(commands) + 1, then))
-        self._transport.write(b"".join(map(hiredis.pack_command, (*commands, ("ECHO", number)))))  # type: ignore[arg-type] # its stubs
+        if self._transport is not None:
+            self._transport.write(b"".join(map(hiredis.pack_command, (*commands, ("ECHO", number)))))  # type: ignore[arg-type] # its stubs
 
     def data_received(self, data: bytes) -> None:
         """Replies and invalidations, in their order."""
@@ -122,7 +126,8 @@ class Stream(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close it at once."""
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
         self._end()
 
     def _end(self) -> None:
@@ -309,20 +314,13 @@ async def connected(connections: Connections, memory: Memory) -> AsyncIterator[S
         TrackingRefusedError: it doesn't.
         RedisError, OSError: Redis is away, or not well.
     """
-    async with asyncio.timeout(PATIENCE_S):
-        connection = await connections.apart()
+    stream = Stream(memory)
     try:
-        writer = connection._writer  # noqa: SLF001 - redis-py connects and logs in; what comes then is ours
-        if writer is None:
-            raise ConnectionResetError
-        stream = Stream(writer.transport, memory)  # type: ignore[arg-type] # typeshed: any transport
-        try:
-            await _greet(stream)
-            yield stream
-        finally:
-            stream.abort()
+        await connections.opened(stream)
+        await _greet(stream)
+        yield stream
     finally:
-        await connection.disconnect(nowait=True)
+        stream.abort()
 
 
 async def _greet(stream: Stream) -> None:

@@ -201,3 +201,14 @@ def test_peers_with_tenants(tmp_path: Path) -> None:
     assert found["absent"].keys() == {"LangChain RedisSemanticCache"}
     assert len(found["contenders"]) == 4
     assert all(one["semantic"]["right"] == 5 for one in found["contenders"].values())
+
+
+def test_pipelines(tmp_path: Path) -> None:
+    """Beside itself."""
+    output = tmp_path / "pipelines.json"
+    run("pipelines", "--other", str(ROOT), "--calls", "64", "--rounds", "1", "--output", str(output))
+    found = json.loads(output.read_text())
+    for callers in (1, 16, 64):
+        told = found[f"{callers} at once"]
+        assert told["this"]["calls_per_s"] > 0
+        assert told["cpu ratio, median of rounds"] > 0

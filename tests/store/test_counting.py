@@ -101,7 +101,7 @@ async def test_what_arrives_late_counts_nothing_twice(
     settings: Settings, redis: Redis, prefix: str, step: bytes
 ) -> None:
     """Given up, sent again, done; and only then the first one reaches Redis."""
-    async with proxied(settings.redis_url or "") as proxy, counting(settings, proxy.url) as one:
+    async with proxied(settings.redis_url or "") as proxy, counting(settings, proxy.url, 0.2) as one:
         one.miss("a", 1)
         await one.flush()
         one.miss("a", 10)
