@@ -134,7 +134,7 @@ def ops(vectors: Vectors, kept: Sequence[dict[str, Any]]) -> list[Op]:
         {"agent_type": "stores", "prompt": f"new {number}", "response": answer, "embedding": vector}
         for vector in vectors.new
     ]
-    calls = [{"agent_type": "tools", "tool": "get_weather", "arguments": {"at": at}} for at in range(ASKED)]
+    calls = [{"agent_type": "tools", "tool": "get_weather", "arguments": {"at": at}} for at in range(4 * HOT)]
     new_call = {"agent_type": "tools", "tool": "get_weather", "arguments": {"new": number}, "result": answer}
     kept_texts = [{"model": "default", "texts": [one["prompt"]], "encoding_format": "base64"} for one in kept]
     openai = [{"model": "default", "input": one["prompt"], "encoding_format": "base64"} for one in kept]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -65,13 +66,19 @@ class Asked(NamedTuple):
         headers = dict(line.split(": ", 1) for line in self.headers)
         url = f"http://127.0.0.1:{self.port}{path}"
         data = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        answer = httpx.post(url, content=data, headers=headers, timeout=60)
+        answer = client().post(url, content=data, headers=headers)
         return answer.raise_for_status()
 
     def put_policy(self, agent_type: str, **policy: Any) -> None:
         headers = dict(line.split(": ", 1) for line in self.headers)
         url = f"http://127.0.0.1:{self.port}/v1/policies"
-        httpx.put(url, params={"agent_type": agent_type}, json=policy, headers=headers).raise_for_status()
+        client().put(url, params={"agent_type": agent_type}, json=policy, headers=headers).raise_for_status()
+
+
+@cache
+def client() -> httpx.Client:
+    """Made once: making one takes longer than any request."""
+    return httpx.Client(timeout=60)
 
 
 def place(url: str) -> Place:
