@@ -21,7 +21,7 @@ from bench.paired import (
     slices_table,
     told,
 )
-from bench.serving import GUARDS_OFF, Op, asked
+from bench.serving import GUARDS_OFF, Op, asked, memory_off
 from service.embedders.local import MiniLM
 from service.settings import CHECKOUT
 from service.store.index import _create_command, load_schema
@@ -90,7 +90,6 @@ def text(bench: "Bench") -> Section:
     results, slices = {}, {}
     for callers in (1, 16):
         ours = bench.plain.contender("semcached", op, callers, bench.seconds)
-        bench.load.run(ours.job)
         one_run = Contender("one model run at a time", ours.job)
         slices[callers] = bench.rounds([ours, one_run], "text", around={one_run.name: plain})
         print(slices_table(f"from text, {callers} at a time", slices[callers]), "\n", flush=True)
@@ -110,18 +109,14 @@ def text(bench: "Bench") -> Section:
 
 def workers(bench: "Bench") -> Section:
     """Exact lookups of two worker processes beside one."""
-    keys = {"secret": "", "keys_file": str(bench.folder / "keys.json")}
-    from bench.latency import SECRET  # noqa: PLC0415 - it imports this module
-
-    keys["secret"] = SECRET
     op = bench.op("exact")
-    with asked(bench.folder / "two", bench.url, bench.key, workers="2", **keys) as two:
+    with asked(
+        bench.folder / "two", bench.url, bench.key, workers="2", **bench.settings, **memory_off()
+    ) as two:
         contenders = [
             bench.plain.contender("one worker", op, 16, bench.seconds),
             two.contender("two workers", op, 16, bench.seconds),
         ]
-        for one in contenders:
-            bench.load.run(one.job)
         found = bench.rounds(contenders, "workers")
     print(slices_table("exact, 16 at a time", found), "\n", flush=True)
     gain = ratio(found, "two workers", "one worker", "per_s")
@@ -137,7 +132,6 @@ def both(
     for callers in (FEW, MANY):
         idle = bench.plain.contender("idle", bench.op(name), callers, bench.seconds)
         loaded = idle._replace(name=what)
-        bench.load.run(idle.job)
         found: Slices = bench.rounds([idle, loaded], what, around={what: around})
         print(slices_table(f"{name}, {callers} at a time", found), "\n", flush=True)
         results[str(callers)] = told(found)

@@ -27,6 +27,7 @@ import msgspec
 from bench import plot
 from bench.captured import Command, commands_of, record_key, searches
 from bench.corpus import SECRET, Corpus, Filled, Query, api_key, filled, made, queries, write_keys
+from bench.corpus.queries import Kind
 from bench.load import NUMBER, Generator, Job, generator, http_requests, redis_request
 from bench.paired import (
     Contender,
@@ -37,16 +38,18 @@ from bench.paired import (
     at_most,
     difference,
     goals_table,
+    numbers,
     ratio,
     rounds,
     run_of,
     slices_table,
     table,
     told,
+    warm,
     write,
 )
-from bench.serving import GUARDS_OFF, Asked, Place, asked, place, versions
-from bench.sizing import Room, room
+from bench.serving import GUARDS_OFF, Asked, Op, Place, asked, memory_off, noops, place, versions
+from bench.sizing import Room, index, room
 from service.store.embedded import EmbeddedRedis
 
 TENANT_SIZES = (1, 10, 100, 1_000, 10_000, 100_000)
@@ -57,6 +60,12 @@ TIE = 1e-4
 MIXED, EACH = 512, 128
 """Queries of all tenants, and of one, that are asked in turn."""
 MANY = 16
+KINDS: Sequence[tuple[str, str, Kind]] = (
+    ("semantic", "raw FT.SEARCH", "near"),
+    ("exact", "raw GET", "exact"),
+)
+"""The tier that answers, what is sent raw, which queries of the corpus."""
+PATH = "/v1/cache/lookup"
 UNFILTERED = "*=>[KNN 1 @vector $vector AS distance]"
 VECTOR_BYTES = 1536
 FLAT = 1.1
@@ -74,6 +83,10 @@ class Sized(NamedTuple):
     server: EmbeddedRedis | None  # None: it was there before
     tenants: list[int]  # the measured ones, the smallest first
     rss_before: int  # of the service, bytes, before anything was asked
+
+    def contender(self, name: str, job: Job) -> Contender:
+        pids = self.service.pids if job.protocol == "http" else ()
+        return Contender(name, job, pids, self.redis.pid)
 
 
 class Recalled(NamedTuple):
@@ -112,7 +125,7 @@ def http_job(one: Sized, wanted: Sequence[Query], kind: str, callers: int, secon
     """Each query as its tenant asks it."""
     requests = [
         http_requests(
-            "/v1/cache/lookup",
+            PATH,
             [lookup(one.corpus, query, kind=kind, number=NUMBER.decode())],
             of_tenant(one.service, query.tenant).headers,
         )[0]
@@ -134,13 +147,18 @@ def captured(one: Sized, wanted: Sequence[Query], kind: str) -> list[Command]:
     for query in wanted:
         body = lookup(one.corpus, query, kind=kind, number=f"captured {os.getpid()}")
         service = of_tenant(one.service, query.tenant)
-        seen = commands_of(one.redis.redis, lambda: service.post("/v1/cache/lookup", body))  # noqa: B023 - called at once
+        seen = commands_of(one.redis.redis, lambda: service.post(PATH, body))  # noqa: B023 - called at once
         found += searches(seen) if kind == "semantic" else [(b"GET", record_key(seen))]
     return found
 
 
 def redis_job(
-    one: Sized, commands: Sequence[Sequence[str | bytes | int]], callers: int, seconds: float, *, joined: bool
+    one: Sized,
+    commands: Sequence[Sequence[str | bytes | int]],
+    callers: int,
+    seconds: float,
+    *,
+    joined: bool = False,
 ) -> Job:
     return Job(
         protocol="redis",
@@ -160,32 +178,54 @@ def unfiltered(command: Command) -> tuple[str | bytes | int, ...]:
     return ("FT.SEARCH", command[1], UNFILTERED, "PARAMS", 2, "vector", vector, *rest)
 
 
+@contextmanager
+def no_op(one: Sized, folder: Path) -> Iterator[Asked]:
+    """A server that does nothing, and answers as much as the service."""
+    tenant, ops = one.tenants[-1], []
+    for kind, _, asked_as in KINDS:
+        query = served_queries(one.corpus, asked_as, 8, [tenant])[0]
+        body = lookup(one.corpus, query, kind=kind, number=NUMBER.decode())
+        ops.append(Op(kind, PATH, [body], ()))
+    with noops(folder, of_tenant(one.service, tenant), ops) as found:
+        yield found["no-op Litestar"]
+
+
+def doing_nothing(idle: Asked, ours: Contender, kind: str) -> Contender:
+    """What `ours` is sent, to the no-op server."""
+    requests = [one.replace(PATH.encode(), f"/{kind}".encode(), 1) for one in ours.job.requests]
+    address, expected = f"127.0.0.1:{idle.port}", [b"HTTP/1.1 200"]
+    job = msgspec.structs.replace(ours.job, requests=requests, address=address, expected=expected)
+    return Contender(ours.name.replace("semcached", "no-op Litestar"), job, idle.pids)
+
+
 def by_entries(
-    all_sizes: Sequence[Sized], load: Generator, given: argparse.Namespace
+    all_sizes: Sequence[Sized], idle: Asked, load: Generator, given: argparse.Namespace
 ) -> dict[int, dict[str, dict[str, Any]]]:
     """Questions of all tenants, as they have entries: by connections, kind, contender `NAME SIZE`."""
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for callers in (1, MANY):
         found[callers] = {}
-        for kind, raw, asked_as in (("semantic", "raw FT.SEARCH", "near"), ("exact", "raw GET", "exact")):
+        for kind, raw, asked_as in KINDS:
             contenders = []
             for one in all_sizes:
                 wanted = served_queries(one.corpus, asked_as, MIXED, None)
                 commands = captured(one, wanted[:EACH], kind)
                 job = http_job(one, wanted, kind, callers, given.seconds)
-                contenders.append(Contender(f"semcached {one.size}", job, one.service.pids))
+                contenders.append(one.contender(f"semcached {one.size}", job))
                 for joined in (False, True)[: 1 + (callers > 1)]:
                     name = f"{raw}{', joined' * joined} {one.size}"
                     job = redis_job(one, commands, callers, given.seconds, joined=joined)
-                    contenders.append(Contender(name, job))
+                    contenders.append(one.contender(name, job))
+            ours = next(one for one in contenders if one.name == f"semcached {all_sizes[-1].size}")
+            contenders.append(doing_nothing(idle, ours, kind))
             warm(contenders, load)
-            slices = rounds(contenders, load, count=given.rounds, redis=None, words=f"{kind} at {callers}")
+            slices = rounds(contenders, load, count=given.rounds, words=f"{kind} at {callers}")
             print(slices_table(f"{kind}, {callers} at a time", slices), "\n", flush=True)
             found[callers][kind] = slices
     return found
 
 
-def served_queries(corpus: Corpus, kind: Any, count: int, tenants: list[int] | None) -> list[Query]:
+def served_queries(corpus: Corpus, kind: Kind, count: int, tenants: list[int] | None) -> list[Query]:
     """Those whose nearest entry is near enough to be served."""
     return [one for one in queries(corpus, kind, count, tenants=tenants) if one.similarity > THRESHOLD + 0.01]
 
@@ -199,13 +239,13 @@ def by_tenant(one: Sized, load: Generator, given: argparse.Namespace) -> list[di
         commands = captured(one, wanted, "semantic")
         free = [unfiltered(command) for command in commands]
         contenders[tenant] = [
-            Contender("semcached", http_job(one, wanted, "semantic", 1, given.seconds), one.service.pids),
-            Contender("raw FT.SEARCH", redis_job(one, commands, 1, given.seconds, joined=False)),
-            Contender("raw KNN, no filter", redis_job(one, free, 1, given.seconds, joined=False)),
+            one.contender("semcached", http_job(one, wanted, "semantic", 1, given.seconds)),
+            one.contender("raw FT.SEARCH", redis_job(one, commands, 1, given.seconds)),
+            one.contender("raw KNN, no filter", redis_job(one, free, 1, given.seconds)),
         ]
     for tenant in one.tenants:
         warm(contenders[tenant], load)
-        slices = rounds(contenders[tenant], load, count=given.rounds, redis=one.redis.pid)
+        slices = rounds(contenders[tenant], load, count=given.rounds)
         print(slices_table(f"{one.size} entries, a tenant of {sizes[tenant]}", slices), "\n", flush=True)
         recall = recalled(one, queries(one.corpus, "near", given.queries, tenants=[tenant], seed=2))
         found.append({"entries": int(sizes[tenant]), "slices": slices, "recall": recall})
@@ -220,7 +260,7 @@ def recalled(one: Sized, wanted: Sequence[Query]) -> Recalled:
         if query.similarity < THRESHOLD:
             continue
         body = lookup(one.corpus, query, kind="semantic", number=f"{number}.{at}")
-        answer = of_tenant(one.service, query.tenant).post("/v1/cache/lookup", body).json()
+        answer = of_tenant(one.service, query.tenant).post(PATH, body).json()
         expected = msgspec.json.decode(one.corpus.answer(query.expected))
         asked += 1
         if answer["outcome"] == "hit":
@@ -228,11 +268,6 @@ def recalled(one: Sized, wanted: Sequence[Query]) -> Recalled:
             same += is_same
             hits += is_same or answer["similarity"] >= query.similarity - TIE
     return Recalled(asked, hits, same)
-
-
-def warm(contenders: Sequence[Contender], load: Generator) -> None:
-    for one in contenders:
-        load.run(msgspec.structs.replace(one.job, seconds=0.2))
 
 
 def memory(one: Sized) -> dict[str, Any]:
@@ -276,17 +311,24 @@ def serving(size: int, folder: Path, given: argparse.Namespace) -> Iterator[Size
         if url is None:
             server = stack.enter_context(EmbeddedRedis(folder / f"redis{size}"))
             url = server.url
-        result = filled(corpus, url)
+        result = filled(corpus, url) if missing(url, size) else Filled(size, 0, 0, 0, 0)
         tenants = measured_tenants(corpus)
         keys = folder / f"keys{size}.json"
         write_keys(keys, corpus, sorted({int(one) for one in corpus.tenants}))
-        some = {"secret": SECRET, "keys_file": str(keys)}
+        some = {"secret": SECRET, "keys_file": str(keys), **memory_off()}
         service = stack.enter_context(asked(folder / f"service{size}", url, api_key(tenants[0]), **some))
         before = rss(service.pids)
         for tenant in {*tenants, *(one.tenant for one in served_queries(corpus, "near", MIXED, None))}:
             policy = {"guards": GUARDS_OFF, "threshold": THRESHOLD}
             of_tenant(service, tenant).put_policy(corpus.agent_type(tenant), **policy)
         yield Sized(size, corpus, place(url), url, service, result, server, tenants, before)
+
+
+def missing(url: str, size: int) -> bool:
+    """Whether the index has another number of documents."""
+    redis: Any = place(url).redis
+    names = [one for one in redis.execute_command("FT._LIST") if b":responses:" in one]
+    return not names or int(index(redis)["num_docs"]) != size
 
 
 def goals_of(
@@ -342,8 +384,19 @@ def recall_table(sizes: dict[int, dict[str, Any]]) -> str:
     return table(rows)
 
 
+def memory_table(sizes: dict[int, dict[str, Any]]) -> str:
+    names = (*Room._fields, "payload", "of the service")
+    rows: list[Sequence[str]] = [("entries", *names, "stored per s", "reload s")]
+    for size, each in sizes.items():
+        parts = [*each["memory"]["bytes per entry"].values(), each["memory"]["payload"]]
+        service, others = each["service bytes"]["after"], (each["entries stored per s"], each["reload s"])
+        figures = [f"{one:,}" for one in (*parts, service)]
+        rows.append((f"{size:,}", *figures, *("" if one is None else f"{one:,.1f}" for one in others)))
+    return "bytes per entry, and of the service\n" + table(rows)
+
+
 def measured(
-    all_sizes: Sequence[Sized], load: Generator, given: argparse.Namespace
+    all_sizes: Sequence[Sized], idle: Asked, load: Generator, given: argparse.Namespace
 ) -> tuple[dict[str, Any], list[Goal]]:
     """Everything; for the JSON, and as goals."""
     sizes: dict[int, dict[str, Any]] = {}
@@ -353,11 +406,12 @@ def measured(
             "entries stored per s": round(one.filled.entries_per_s) if one.filled.stored else None,
             "tenants": by_tenant(one, load, given),
         }
-    mixed = by_entries(all_sizes, load, given)
+    mixed = by_entries(all_sizes, idle, load, given)
     for one in all_sizes:
         sizes[one.size]["service bytes"] = {"before": one.rss_before, "after": rss(one.service.pids)}
         sizes[one.size]["reload s"] = reloaded(one) if given.reload else None
     print(recall_table(sizes), "\n")
+    print(memory_table(sizes), "\n")
     goals = list(goals_of(all_sizes, mixed, sizes))
     return {str(size): as_told(size, each, mixed) for size, each in sizes.items()}, goals
 
@@ -391,7 +445,8 @@ def main() -> None:
         all_sizes = [stack.enter_context(serving(size, Path(name), given)) for size in given.sizes]
         load = stack.enter_context(generator(int(time.time()) % 10_000 * 50_000))
         result = run_of("bench.growth", versions(all_sizes[0].redis.redis))
-        sizes, goals = measured(all_sizes, load, given)
+        idle = stack.enter_context(no_op(all_sizes[-1], Path(name)))
+        sizes, goals = measured(all_sizes, idle, load, given)
         result |= {"goals": as_json(goals), "sizes": sizes}
         write(result, given.output)
         given.output.with_suffix(".svg").write_text(plot.growth(result))
@@ -408,7 +463,6 @@ def wait(all_sizes: Sequence[Sized]) -> None:
 
 def options() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    numbers = lambda text: sorted(int(one) for one in text.split(","))  # noqa: E731 - argparse wants a callable
     arguments.add_argument("--sizes", type=numbers, default=[10_000, 100_000, 1_000_000])
     arguments.add_argument(
         "--data", type=Path, help="the folder of the sets; else Banking77 of this checkout"

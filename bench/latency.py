@@ -12,7 +12,6 @@ that saturate Redis, an index that is being built, two workers, the local model 
 
 import argparse
 import base64
-import random
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -36,14 +35,17 @@ from bench.paired import (
     at_least,
     at_most,
     goals_table,
+    names,
+    numbers,
     ratio,
     rounds,
     run_of,
     slices_table,
     told,
+    warm,
     write,
 )
-from bench.serving import GUARDS_OFF, Asked, Op, Place, asked, doing, has_setting, noops, place, versions
+from bench.serving import GUARDS_OFF, Asked, Op, Place, asked, doing, memory_off, noops, place, versions
 from bench.sizing import AGENT_TYPE, BATCH, DIM, entries
 from service.api.auth import Role, create_key
 from service.store.embedded import EmbeddedRedis
@@ -75,6 +77,7 @@ class Bench:
     url: str
     folder: Path
     key: str
+    settings: dict[str, str]  # of every service here
     service: Asked  # as it is shipped, but for the verifier
     plain: Asked  # without a process-local tier
     idle: dict[str, Asked]  # the no-op servers
@@ -88,7 +91,9 @@ class Bench:
 
     def rounds(self, contenders: Sequence[Contender], words: str, **more: Any) -> dict[str, list[Slice]]:
         """See bench.paired."""
-        return rounds(contenders, self.load, count=self.count, redis=self.redis.pid, words=words, **more)
+        here = [one._replace(redis=self.redis.pid) for one in contenders]
+        warm(here, self.load)
+        return rounds(here, self.load, count=self.count, words=words, **more)
 
     def raw(
         self, name: str, commands: Sequence[Sequence[str | bytes | float]], callers: int, *, joined: bool
@@ -209,8 +214,6 @@ def measured(bench: Bench, name: str, op: Op) -> dict[int, dict[str, list[Slice]
             contenders.append(bench.raw(f"raw {raw_name}", commands, callers, joined=False))
             if callers > 1:
                 contenders.append(bench.raw(f"raw {raw_name}, joined", commands, callers, joined=True))
-        for one in contenders:  # each is warm before its first slice counts
-            bench.load.run(one.job)
         found[callers] = bench.rounds(contenders, f"{name} at {callers}")
         print(slices_table(f"{name}, {callers} at a time", found[callers]), "\n", flush=True)
     return found
@@ -254,9 +257,8 @@ def running(given: argparse.Namespace) -> Iterator[Bench]:
         common = {"secret": SECRET, "keys_file": str(folder / "keys.json")}
         service = stack.enter_context(asked(folder / "service", server.url, key, **common))
         plain = service
-        if has_setting("memory_bytes"):
-            off = asked(folder / "plain", server.url, key, **common, memory_bytes="0")
-            plain = stack.enter_context(off)
+        if off := memory_off():
+            plain = stack.enter_context(asked(folder / "plain", server.url, key, **common, **off))
         kept = fill(plain, given.entries)
         vectors = vectors_of(kept)
         answered = [one for one in ops(vectors, kept) if one.name != "memory"]
@@ -266,6 +268,7 @@ def running(given: argparse.Namespace) -> Iterator[Bench]:
             url=server.url,
             folder=folder,
             key=key,
+            settings=common,
             service=service,
             plain=plain,
             idle=idle,
@@ -285,7 +288,7 @@ def all_measured(bench: Bench, only: Sequence[str]) -> tuple[dict[str, Any], lis
     for op in ops(bench.vectors, bench.kept):
         if only and op.name not in only:
             continue
-        if op.name == "memory" and not (has_setting("memory_bytes") and hot(bench.service, op)):
+        if op.name == "memory" and not (memory_off() and hot(bench.service, op)):
             print("memory: skipped, this version has no process-local tier\n")
             continue
         at = measured(bench, op.name, op._replace(name="exact") if op.name == "memory" else op)
@@ -300,16 +303,14 @@ def all_measured(bench: Bench, only: Sequence[str]) -> tuple[dict[str, Any], lis
 
 
 def main() -> None:
-    numbers = lambda text: [int(one) for one in text.split(",")]  # noqa: E731 - argparse wants a callable
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("--entries", type=int, default=10_000)
     arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--seconds", type=float, default=1.0, help="of a slice")
     arguments.add_argument("--connections", type=numbers, default=[1, 4, 16, 64])
-    arguments.add_argument("--only", type=lambda text: text.split(","), default=[], metavar="NAME,…")
+    arguments.add_argument("--only", type=names, default=[], metavar="NAME,…")
     arguments.add_argument("--output", type=Path, default=Path("bench/results/latency.json"))
     given = arguments.parse_args()
-    random.seed(1)
     with running(given) as bench:
         result = run_of("bench.latency", versions(bench.redis.redis)) | {"entries": given.entries}
         found, goals = all_measured(bench, given.only)

@@ -29,6 +29,7 @@ class Contender(NamedTuple):
     name: str
     job: Job
     pids: tuple[int, ...] = ()
+    redis: int | None = None  # the pid of its Redis, if that runs here
 
 
 class Slice(NamedTuple):
@@ -61,12 +62,12 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(middle, low, high)
 
 
-def sliced(contender: Contender, load: Generator, redis: int | None) -> Slice:
-    """Ask for a while. `redis` is its pid, if it runs here."""
-    before, redis_before = all_cpu_ns(contender.pids), cpu_ns(redis) if redis else 0
+def sliced(contender: Contender, load: Generator) -> Slice:
+    """Ask for a while."""
+    redis = () if contender.redis is None else (contender.redis,)
+    before, redis_before = all_cpu_ns(contender.pids), all_cpu_ns(redis)
     sample = load.run(contender.job)
-    cpu, redis_cpu = all_cpu_ns(contender.pids) - before, (cpu_ns(redis) if redis else 0) - redis_before
-    return slice_of(sample, cpu, redis_cpu)
+    return slice_of(sample, all_cpu_ns(contender.pids) - before, all_cpu_ns(redis) - redis_before)
 
 
 def slice_of(sample: Sample, cpu: int = 0, redis_cpu: int = 0) -> Slice:
@@ -101,7 +102,6 @@ def rounds(
     load: Generator,
     *,
     count: int,
-    redis: int | None,
     words: str = "",
     around: Mapping[str, Callable[[Callable[[], Slice]], Slice]] | None = None,
 ) -> dict[str, list[Slice]]:
@@ -111,7 +111,7 @@ def rounds(
     for _ in tqdm(range(count), words, leave=False, disable=not sys.stderr.isatty()):
         for one in draw.sample(contenders, len(contenders)):
             measure = (around or {}).get(one.name, lambda run: run())
-            found[one.name].append(measure(lambda one=one: sliced(one, load, redis)))
+            found[one.name].append(measure(lambda one=one: sliced(one, load)))
     return found
 
 
@@ -209,6 +209,22 @@ def run_of(module: str, versions: Mapping[str, str]) -> dict[str, Any]:
         "at": time.strftime("%Y-%m-%d"),
         "versions": versions,
     }
+
+
+def numbers(text: str) -> list[int]:
+    """`1,2`, for an option."""
+    return sorted(int(one) for one in text.split(","))
+
+
+def names(text: str) -> list[str]:
+    """`a,b`, for an option."""
+    return text.split(",")
+
+
+def warm(contenders: Sequence[Contender], load: Generator) -> None:
+    """Ask each for a moment: imports, caches and connections are warm then."""
+    for one in contenders:
+        load.run(msgspec.structs.replace(one.job, seconds=0.2))
 
 
 def write(result: Mapping[str, Any], output: Path) -> None:

@@ -1,7 +1,7 @@
 """What the speed benches run against: Redis, the service, the servers beside it; and what they are asked."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
@@ -12,7 +12,7 @@ import httpx
 import msgspec
 from redis import Redis
 
-from bench.load import NUMBER, Generator, Job, http_requests
+from bench.load import NUMBER, Job, http_requests
 from bench.noop import doing_nothing
 from bench.paired import Contender, family
 from bench.processes import Served, served
@@ -102,9 +102,10 @@ def versions(redis: Redis) -> dict[str, str]:
     return {"redis": server["redis_version"], "search": str(search)}
 
 
-def has_setting(name: str) -> bool:
-    """Whether the version that is measured has it."""
-    return any(one.name == name for one in fields(Settings))
+def memory_off() -> dict[str, str]:
+    """The setting that switches the process-local tier off, where the version has that tier."""
+    known = any(one.name == "memory_bytes" for one in fields(Settings))
+    return {"memory_bytes": "0"} if known else {}
 
 
 @contextmanager
@@ -149,9 +150,3 @@ def silent(op: Op) -> Op:
 def doing(name: str, kind: Asked, op: Op, callers: int, seconds: float) -> Contender:
     """A no-op server as a contender: the same bytes go to it, its answer is only counted."""
     return kind.contender(name, silent(op), callers, seconds)
-
-
-def warmed(load: Generator, jobs: Mapping[str, Job]) -> None:
-    """Ask each for a moment: imports, caches and the interpreter are warm then."""
-    for job in jobs.values():
-        load.run(msgspec.structs.replace(job, seconds=0.2))
