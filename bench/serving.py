@@ -31,6 +31,7 @@ class Op(NamedTuple):
     path: str
     bodies: Sequence[Any]
     expected: Sequence[str]  # in each answer
+    tolerated: float = 0  # but for this share
 
 
 class Place(NamedTuple):
@@ -55,6 +56,7 @@ class Asked(NamedTuple):
             requests=http_requests(op.path, op.bodies, self.headers),
             expected=[b"HTTP/1.1 20", *(one.encode() for one in op.expected)],
             callers=callers,
+            tolerated=op.tolerated,
             seconds=seconds,
         )
 
