@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bench.load import NUMBER, Job, Sample
+from bench.load import NUMBER, Job, Sample, percentile
 from bench.paired import (
     Contender,
     Goal,
@@ -199,7 +199,14 @@ def model_alone(model: MiniLM, texts: list[str], seconds: float) -> Slice:
         if now - begun > seconds * 1e9:
             break
     cpu = time.process_time() - cpu
-    sample = Sample(took_ns=took.tobytes(), wall_s=(now - begun) / 1e9, cpu_s=0, sent=len(took))
+    sample = Sample(
+        answers=len(took),
+        p50_us=percentile(took, 50),
+        p99_us=percentile(took, 99),
+        wall_s=(now - begun) / 1e9,
+        cpu_s=0,
+        sent=len(took),
+    )
     return slice_of(sample, cpu=int(cpu * 1e9))
 
 

@@ -55,7 +55,7 @@ SECRET = "the benches' own, of 16 bytes or more"  # noqa: S105 - of a Redis that
 ASKED, HOT = 2000, 64
 """How many entries are asked for in turn; how many of them for the process-local tier."""
 OTHERS = 0.02
-"""Share of answers that may come from Redis where the process-local tier is measured: at times it is in doubt."""
+"""Share of answers that may come from Redis where the process-local tier is measured: it may be in doubt."""
 NEAR = 0.3
 """Noise in a question's vector, in lengths of its entry's: a cosine near 0.96."""
 CHARS = 800

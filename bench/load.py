@@ -5,7 +5,10 @@ and samples go over the pipes as MessagePack, each after its length in four byte
 """
 
 import asyncio
+import faulthandler
 import gc
+import select
+import signal
 import subprocess
 import sys
 from array import array
@@ -28,6 +31,10 @@ WARM_S = 2.0
 """For so long a caller that begins asks again where its answer is not what is expected: a cache warms up."""
 
 
+PATIENCE_S = 60.0
+"""For the connections, for the first answers, and for the last ones."""
+
+
 class Job(Struct, kw_only=True, frozen=True):
     """What to ask, of whom, for how long."""
 
@@ -48,7 +55,9 @@ class Job(Struct, kw_only=True, frozen=True):
 class Sample(Struct, kw_only=True, frozen=True):
     """What came of it."""
 
-    took_ns: bytes  # int64 of this machine, per answer
+    answers: int
+    p50_us: float
+    p99_us: float
     wall_s: float
     cpu_s: float  # the generator's own
     sent: int
@@ -83,16 +92,19 @@ class Run:
 
     async def go(self) -> Sample:
         """All of it. Each caller's first answer isn't counted: its connection is new."""
-        asking = await self._connected()
+        async with asyncio.timeout(PATIENCE_S):
+            asking = await self._connected()
         self._warm_until = perf_counter() + WARM_S
         self._cold = self._under_way = self.job.callers
         for one, width in asking:
             one.ask(width)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while self._cold and self.wrong is None:
                 await asyncio.sleep(0.001)
         if self.wrong is not None:
-            return Sample(took_ns=b"", wall_s=0, cpu_s=0, sent=self.sent, odd=1, wrong=self.wrong)
+            return Sample(
+                answers=0, p50_us=0, p99_us=0, wall_s=0, cpu_s=0, sent=self.sent, odd=1, wrong=self.wrong
+            )
         self.took = array("q")
         begun, cpu = perf_counter(), process_time()
         self._until = begun + self.job.seconds
@@ -102,13 +114,15 @@ class Run:
             self._under_way = self.job.callers
             for one, width in asking:
                 one.ask(width)
-        async with asyncio.timeout(self.job.seconds + 60):
+        async with asyncio.timeout(self.job.seconds + PATIENCE_S):
             await self.over.wait()
         wall, cpu = perf_counter() - begun, process_time() - cpu
         for one, _ in asking:
             one.transport.abort()
         return Sample(
-            took_ns=self.took.tobytes(),
+            answers=len(self.took),
+            p50_us=percentile(self.took, 50),
+            p99_us=percentile(self.took, 99),
             wall_s=wall,
             cpu_s=cpu,
             sent=self.sent,
@@ -177,6 +191,13 @@ class Run:
             self.loop.call_later(due - now, self._tick, due)
         else:
             self.over.set()
+
+
+def percentile(took_ns: Sequence[int], percent: int) -> float:
+    """In µs; the nearest rank."""
+    if not took_ns:
+        return 0
+    return sorted(took_ns)[(len(took_ns) - 1) * percent // 100] / 1000
 
 
 class Asking(asyncio.Protocol):
@@ -253,13 +274,13 @@ class Generator:
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
-        self._tolerated = 0.0
+        self._tolerated = self._patience_s = 0.0
         self.number = 0
         """Of the last request: numbers never come twice."""
 
     def start(self, job: Job) -> None:
         """Begin, without waiting."""
-        self._tolerated = job.tolerated
+        self._tolerated, self._patience_s = job.tolerated, job.seconds + 4 * PATIENCE_S
         job = msgspec.structs.replace(job, first=self.number + job.first)
         _write(self._process.stdin, msgspec.msgpack.encode(job))
 
@@ -269,8 +290,10 @@ class Generator:
         Raises:
             SystemExit: an answer was not what the job measures.
         """
-        if not (data := _read(self._process.stdout)):
-            sys.exit("the load generator ended")
+        ready, _, _ = select.select([cast("Any", self._process.stdout)], [], [], self._patience_s)
+        if not ready or not (data := _read(self._process.stdout)):
+            self._process.send_signal(signal.SIGABRT)
+            sys.exit("the load generator hangs, or ended; its traceback is above")
         sample = msgspec.msgpack.decode(data, type=Sample)
         self.number += sample.sent
         if sample.wrong is not None and sample.odd > self._tolerated * sample.sent:
@@ -323,11 +346,13 @@ def _read(pipe: Any) -> bytes:
 
 
 def main() -> None:
+    faulthandler.enable()  # SIGABRT says where it is
     gc.disable()
-    while (data := _read(sys.stdin.buffer)) != b"":
-        job = msgspec.msgpack.decode(data, type=Job)
-        _write(sys.stdout.buffer, msgspec.msgpack.encode(uvloop.run(_measured(job))))
-        gc.collect()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        while (data := _read(sys.stdin.buffer)) != b"":
+            job = msgspec.msgpack.decode(data, type=Job)
+            _write(sys.stdout.buffer, msgspec.msgpack.encode(runner.run(_measured(job))))
+            gc.collect()
 
 
 async def _measured(job: Job) -> Sample:

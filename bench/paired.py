@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 from tqdm import tqdm
 
 from bench.load import Generator, Job, Sample
@@ -72,13 +71,11 @@ def sliced(contender: Contender, load: Generator) -> Slice:
 
 def slice_of(sample: Sample, cpu: int = 0, redis_cpu: int = 0) -> Slice:
     """CPU in ns, of the whole sample."""
-    took = np.frombuffer(sample.took_ns, np.int64) / 1000
-    if not len(took):
+    if not sample.answers:
         sys.exit("no answer within a slice: give more --seconds")
-    p50, p99 = np.percentile(took, [50, 99])
-    each = 1000 * max(1, sample.sent)
-    rate = len(took) / sample.wall_s
-    return Slice(float(p50), float(p99), rate, cpu / each, redis_cpu / each, sample.cpu_s * 1e6 / len(took))
+    each, load = 1000 * max(1, sample.sent), sample.cpu_s * 1e6 / sample.answers
+    rate = sample.answers / sample.wall_s
+    return Slice(sample.p50_us, sample.p99_us, rate, cpu / each, redis_cpu / each, load)
 
 
 def all_cpu_ns(pids: Sequence[int]) -> int:

@@ -81,7 +81,7 @@ def test_the_load_is_what_was_asked_for(tmp_path: Path) -> None:
                 protocol="redis", address=address, requests=[push], callers=3, joined=joined, seconds=0.1
             )
             sample = load.run(job)
-            assert len(sample.took_ns) == 8 * (sample.sent - 3)  # each caller's first isn't counted
+            assert sample.answers == sample.sent - 3  # each caller's first isn't counted
         seen = redis.lrange("seen", 0, -1)
         assert len(set(seen)) == len(seen) == load.number
         rated = Job(protocol="redis", address=address, requests=[push], callers=2, seconds=0.5, rate=50)
