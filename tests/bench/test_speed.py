@@ -95,7 +95,7 @@ def test_commands_are_seen_as_they_were_sent(tmp_path: Path) -> None:
     value = bytes(range(256)) + b'"\\ \r\n'
     with EmbeddedRedis(tmp_path) as server:
         redis: Any = Redis.from_url(server.url, protocol=2)
-        assert commands_of(redis, lambda: redis.set("key", value)) == [(b"SET", b"key", value)]
+        assert commands_of(redis, lambda: redis.set("key", value))[-1] == (b"SET", b"key", value)
     assert parsed(b'1.2 [0 unix:/a] "GET" "a\\x00\\"b\\\\x"') == (b"GET", b'a\x00"b\\x')
 
 
