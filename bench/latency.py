@@ -54,7 +54,7 @@ TENANT = "bench"
 SECRET = "the benches' own, of 16 bytes or more"  # noqa: S105 - of a Redis that lives for a run
 ASKED, HOT = 2000, 64
 """How many entries are asked for in turn; how many of them for the process-local tier."""
-OTHERS = 0.02
+OTHERS = 0.1
 """Share of answers that may come from Redis where the process-local tier is measured: it may be in doubt."""
 NEAR = 0.3
 """Noise in a question's vector, in lengths of its entry's: a cosine near 0.96."""

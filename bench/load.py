@@ -297,7 +297,8 @@ class Generator:
         sample = msgspec.msgpack.decode(data, type=Sample)
         self.number += sample.sent
         if sample.wrong is not None and sample.odd > self._tolerated * sample.sent:
-            sys.exit(f"an answer that isn't what is measured: {sample.wrong[:1200].decode('latin-1')}")
+            said = f"{sample.odd} of {sample.sent} answers: {sample.wrong[:1200].decode('latin-1')}"
+            sys.exit(f"an answer that isn't what is measured, {said}")
         return sample
 
     def run(self, job: Job) -> Sample:
