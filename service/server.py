@@ -187,8 +187,8 @@ class LimitedProtocol(HttpToolsProtocol):
             task = self.loop.create_task(self._answered(answer, cycle))
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
-        else:
-            self._write(answer, cycle)
+        else:  # when all that has come was read: who is woken by each answer alone costs us a turn each
+            self.loop.call_soon(self._write, answer, cycle)
 
     async def _answered(self, answer: "Answered | Coming", cycle: RequestResponseCycle) -> None:
         answered = await answer if isinstance(answer, Coroutine) else answer
