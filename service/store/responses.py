@@ -9,7 +9,7 @@ from service.cache.digests import TenantKeys, partition_of
 from service.cache.invalidation import subject_of
 from service.cache.ports import Budget, Coming, First, Found, NewEntry, Search
 from service.errors import LayoutError, SemcachedError, StoreUnavailableError
-from service.model import INVALIDATED, Candidate, Generation, Record, Refused
+from service.model import INVALIDATED, Candidate, Datatype, Generation, Record, Refused
 from service.store.client import (
     Command,
     IndexMissingError,
@@ -19,10 +19,12 @@ from service.store.client import (
     refusal,
     value_of,
 )
+from service.store.forms import Forms, count
 from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
+from service.store.vectors import packed
 from service.telemetry import INDEX_DOCUMENTS, INDEX_FAILURES
 
 PAGE = 10
@@ -52,6 +54,7 @@ class RedisResponses:
         self._layout: Layout | None = None
         self._generation: Generation | None = None
         self._last: Generation | None = None  # also while nothing is served
+        self._forms = Forms()
         self.invalidations = RedisInvalidations(redis, keys, self.partition)
 
     @property
@@ -151,9 +154,16 @@ class RedisResponses:
     async def _nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
     ) -> list[list[Candidate]]:
-        index = self._keys.index(self.partition(keys), self._current())
-        replies = await self._redis.run([_search_command(index, search) for search in searches], budget)
-        return [_candidates(value_of(reply)) for reply in replies]
+        generation = self._current()
+        index = self._keys.index(self.partition(keys), generation)
+        sent = [
+            _search_command(index, search, generation.datatype, self._forms.form(index, search))
+            for search in searches
+        ]
+        asked = self._forms.stale(index, searches)
+        replies = await self._redis.run([*sent, *map(count, asked)], budget)
+        self._forms.learn(asked, replies[len(sent) :])
+        return [_candidates(value_of(reply)) for reply in replies[: len(sent)]]
 
     async def marked(
         self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
@@ -248,7 +258,7 @@ class RedisResponses:
         document = self._keys.document(partition, generation, entry.record.entry_id)
         end = entry.record.expires_at
         return [
-            ("HSET", document, *_document(entry)),
+            ("HSET", document, *_document(entry, generation.datatype)),
             *([] if end is None else [("PEXPIREAT", document, end)]),
         ]
 
@@ -361,22 +371,22 @@ def _count(replies: list[Any]) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _search_command(index: str, search: Search) -> Command:
+def _search_command(index: str, search: Search, datatype: Datatype, form: str) -> Command:
     """KNN inside tenant, agent_type and scope; each under the current and the previous secret."""
-    params: dict[str, str | bytes | int] = {"vector": search.vector.tobytes()}
+    params: dict[str, str | bytes | int] = {"vector": packed(search.vector, datatype)}
     clauses = [
         _any_of("tenant", [one.tenant for one in search.identities], params),
         _any_of("agent_type", [one.agent_type for one in search.identities], params),
         _any_of("scope", [one.scope for one in search.identities], params),
         *_marks(search.marks, params),
     ]
-    form, page = "", max(PAGE, 2 * search.most)
+    page = max(PAGE, 2 * search.most)
     if search.live_at is not None:
         if not search.any_history:
             clauses.append(_any_of("history", [one.history for one in search.identities], params))
         clauses.append("@expires_at:[$now inf]")
         params["now"] = search.live_at
-        form, page = " HYBRID_POLICY ADHOC_BF", max(page, EXHAUSTIVE_PAGE)
+        page = max(page, EXHAUSTIVE_PAGE)
     query = f"({' '.join(clauses)})=>[KNN {page} @vector $vector{form} AS distance]"
     named = [part for pair in params.items() for part in pair]
     return (
@@ -405,7 +415,7 @@ def _candidates(reply: list[Any]) -> list[Candidate]:
     return sorted(found, key=lambda candidate: -candidate.similarity)
 
 
-def _document(entry: NewEntry) -> Command:
+def _document(entry: NewEntry, datatype: Datatype) -> Command:
     tags, record = entry.tags, entry.record
     fields: dict[str, str | bytes | int | None] = {
         "tenant": tags.identity.tenant,
@@ -419,14 +429,14 @@ def _document(entry: NewEntry) -> Command:
         "tag": ",".join(tags.tags),
         "stored_at": record.stored_at,
         "expires_at": NO_END_MS if record.expires_at is None else record.expires_at,
-        "vector": None if entry.vector is None else _checked_bytes(entry.vector),
+        "vector": None if entry.vector is None else _checked_bytes(entry.vector, datatype),
     }
     return tuple(part for name, value in fields.items() if value for part in (name, value))
 
 
-def _checked_bytes(vector: Vector) -> bytes:
-    """Little-endian float32. NaN and zero vectors spoil a graph for every neighbour."""
+def _checked_bytes(vector: Vector, datatype: Datatype) -> bytes:
+    """As the generation keeps it. NaN and zero vectors spoil a graph for every neighbour."""
     norm = float(vector @ vector)
     if vector.ndim != 1 or not 0.999 < norm < 1.001:  # noqa: PLR2004 - false for NaN
         raise ValueError(f"a vector of squared norm {norm} must not reach the index")
-    return vector.astype("<f4").tobytes()
+    return packed(vector, datatype)

@@ -199,7 +199,7 @@ async def test_searches_filter_by_tenant_agent_type_and_scope(parts: Parts, keys
     assert question.vector is not None
     for live_at in (None, 5):
         search = Search(question.query.identities, question.vector, live_at)
-        command = responses._search_command("index", search)
+        command = responses._search_command("index", search, "float16", "")
         assert "@tenant:{$tenant0} @agent_type:{$agent_type0} @scope:{$scope0}" in str(command[2])
         identity = question.query.identities[0]
         assert {identity.tenant, identity.agent_type, identity.scope} <= set(command)
