@@ -22,6 +22,7 @@ async def up(target: Target) -> None:
         dim=target.model.dim,
         datatype=datatype_of(schema),
         threshold=settings.threshold,
+        placed=True,
     )
     check_schema(schema, first)  # before anything is written
     await check_search(redis)

@@ -419,6 +419,7 @@ class Generation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dim: int
     datatype: Datatype
     threshold: float
+    placed: bool = False  # whether each vector has the place of its scope behind it (store/vectors.py)
 
     @property
     def embedding(self) -> tuple[str, str, int]:

@@ -31,7 +31,7 @@ from service.store.bounds import Bounds, holding
 from service.store.client import RedisClient, connected
 from service.store.embeddings import RedisEmbeddings
 from service.store.entries import Entries
-from service.store.index import as_kept, cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
+from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
 from service.store.invalidator import Invalidator
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
@@ -124,8 +124,7 @@ class Parts:
                 f"the embedder is {embedder.model} {embedder.revision} ({embedder.dim}): set "
                 "SEMCACHED_EMBEDDER back, or SEMCACHED_KEY_PREFIX to a fresh one"
             )
-        shipped = load_schema(self.settings.schema_dir / "responses.yaml", generation.dim)
-        schema = as_kept(shipped, generation)
+        schema = load_schema(self.settings.schema_dir / "responses.yaml", generation.dim)
         await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
         tools = load_schema(self.settings.schema_dir / "tools.yaml")
         await ensure_tool_indexes(self.redis, keys, layout.partitions, tools)

@@ -30,8 +30,8 @@ from service.model import (
     Tier,
 )
 
-EQUAL = 0.9999
-"""The similarity of equal vectors, less what float32 and RediSearch lose."""
+EQUAL = 0.9998
+"""The similarity of equal vectors, less what float16 and RediSearch lose."""
 
 
 def same_words(one: str, other: str) -> bool:

@@ -96,7 +96,7 @@ class Finder:
 
     def _vector(self, fields: Mapping[str, Any]) -> Vector | None:
         raw = fields.get("vector")
-        return None if raw is None else unpacked(raw, self._generation().datatype)
+        return None if raw is None else unpacked(raw, self._generation())
 
     async def _rows(
         self, index: str, keys: TenantKeys, predicate: Predicate

@@ -14,12 +14,12 @@ from typing import Any
 from service.cache.ports import Search
 from service.store.client import Command
 
-MANY = 2048
-"""From here on the graph is cheaper than reading all."""
+MANY = 1024
+"""From here on the graph is cheaper than reading all, where scopes have places (vectors.py)."""
 KNOWN_S = 15.0
 MOST_SCOPES = 10_000
 READ_ALL = " HYBRID_POLICY ADHOC_BF"
-WALK = " HYBRID_POLICY BATCHES BATCH_SIZE 100 EF_RUNTIME 200"
+WALK = " HYBRID_POLICY BATCHES BATCH_SIZE 50 EF_RUNTIME 200"
 UNKNOWN = ""
 
 Scope = tuple[str, ...]

@@ -14,7 +14,7 @@ from service.store.client import Command, RedisClient, RedisRefusedError
 from service.store.diagnosis import NotAllowedError, read_info, timeout_policy
 from service.store.keys import Keys
 from service.store.responses import TAGS
-from service.store.vectors import DATATYPES
+from service.store.vectors import DATATYPES, width
 
 CREATE_S = 5.0
 LIST_INDEXES = "FT._LIST"
@@ -62,11 +62,12 @@ def datatype_of(schema: IndexSchema) -> Datatype:
 
 
 def as_kept(schema: IndexSchema, generation: Generation) -> IndexSchema:
-    """The schema as far as it can hold for vectors that are there: a datatype is a generation's for good."""
-    vector = schema.fields.get("vector")
-    if vector is not None and vector.type == "vector":
-        vector.attrs.datatype = VectorDataType(generation.datatype.upper())
-    return schema
+    """The schema for a generation, whose vectors stay as they were first kept."""
+    kept = schema.model_copy(deep=True)
+    vector = kept.fields["vector"]
+    vector.attrs.datatype = VectorDataType(generation.datatype.upper())
+    vector.attrs.dims = width(generation)
+    return kept
 
 
 def check_schema(schema: IndexSchema, generation: Generation) -> None:
@@ -77,7 +78,7 @@ def check_schema(schema: IndexSchema, generation: Generation) -> None:
     """
     _check_tags(schema, TAGS)
     _check_vector(schema)
-    wanted = {"dims": generation.dim, "datatype": generation.datatype, "distance_metric": "cosine"}
+    wanted = {"dims": generation.dim, "distance_metric": "cosine"}
     for name, value in wanted.items():
         found = _option(schema, name)
         if found != str(value):
@@ -107,9 +108,10 @@ async def ensure_indexes(
         LayoutError: the schema doesn't fit, or this Redis has no search.
     """
     check_schema(schema, generation)
+    kept = as_kept(schema, generation)
     for partition in range(partitions):
         name, prefix = keys.index(partition, generation), keys.documents(partition, generation)
-        await _ensure(redis, schema, name, prefix)
+        await _ensure(redis, kept, name, prefix)
 
 
 async def ensure_tool_indexes(redis: RedisClient, keys: Keys, partitions: int, schema: IndexSchema) -> None:

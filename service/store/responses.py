@@ -9,7 +9,7 @@ from service.cache.digests import TenantKeys, partition_of
 from service.cache.invalidation import subject_of
 from service.cache.ports import Budget, Coming, First, Found, NewEntry, Search
 from service.errors import LayoutError, SemcachedError, StoreUnavailableError
-from service.model import INVALIDATED, Candidate, Datatype, Generation, Record, Refused
+from service.model import INVALIDATED, Candidate, Generation, Record, Refused
 from service.store.client import (
     Command,
     IndexMissingError,
@@ -24,7 +24,7 @@ from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
-from service.store.vectors import packed
+from service.store.vectors import packed, similarity
 from service.telemetry import INDEX_DOCUMENTS, INDEX_FAILURES
 
 PAGE = 10
@@ -38,11 +38,6 @@ COUNTING = 4
 """Commands that count one attempt."""
 # RediSearch's own limit per query, within ours per request: a late answer would be thrown away.
 SEARCH_TIMEOUT_MS = 200
-
-
-def similarity(distance: float) -> float:
-    """Cosine similarity of RediSearch's COSINE distance; rounding may put it just outside -1 to 1."""
-    return max(-1.0, min(1.0, 1.0 - distance))
 
 
 class RedisResponses:
@@ -156,14 +151,15 @@ class RedisResponses:
     ) -> list[list[Candidate]]:
         generation = self._current()
         index = self._keys.index(self.partition(keys), generation)
-        sent = [
-            _search_command(index, search, generation.datatype, self._forms.form(index, search))
-            for search in searches
-        ]
-        asked = self._forms.stale(index, searches)
+        parts = [_by_place(search, generation) for search in searches]
+        flat = [one for each in parts for one in each]
+        forms = [self._forms.form(index, one) for one in flat]
+        sent = [_search_command(index, *one, generation) for one in zip(flat, forms, strict=True)]
+        asked = self._forms.stale(index, flat) if generation.placed else []
         replies = await self._redis.run([*sent, *map(count, asked)], budget)
         self._forms.learn(asked, replies[len(sent) :])
-        return [_candidates(value_of(reply)) for reply in replies[: len(sent)]]
+        found = iter(replies)
+        return [_candidates([value_of(next(found)) for _ in each], generation) for each in parts]
 
     async def marked(
         self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
@@ -258,7 +254,7 @@ class RedisResponses:
         document = self._keys.document(partition, generation, entry.record.entry_id)
         end = entry.record.expires_at
         return [
-            ("HSET", document, *_document(entry, generation.datatype)),
+            ("HSET", document, *_document(entry, generation)),
             *([] if end is None else [("PEXPIREAT", document, end)]),
         ]
 
@@ -371,9 +367,18 @@ def _count(replies: list[Any]) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _search_command(index: str, search: Search, datatype: Datatype, form: str) -> Command:
+def _by_place(search: Search, generation: Generation) -> list[Search]:
+    """A scope lies elsewhere under another secret."""
+    if not generation.placed:
+        return [search]
+    return [search._replace(identities=(one,)) for one in search.identities]
+
+
+def _search_command(index: str, search: Search, form: str, generation: Generation) -> Command:
     """KNN inside tenant, agent_type and scope; each under the current and the previous secret."""
-    params: dict[str, str | bytes | int] = {"vector": packed(search.vector, datatype)}
+    params: dict[str, str | bytes | int] = {
+        "vector": packed(search.vector, search.identities[0].scope, generation)
+    }
     clauses = [
         _any_of("tenant", [one.tenant for one in search.identities], params),
         _any_of("agent_type", [one.agent_type for one in search.identities], params),
@@ -408,14 +413,18 @@ def _any_of(
     return f"@{field}:{{{'|'.join('$' + name for name in names)}}}"
 
 
-def _candidates(reply: list[Any]) -> list[Candidate]:
+def _candidates(replies: Sequence[list[Any]], generation: Generation) -> list[Candidate]:
     """[total, key, [b"distance", d], key, nil, …] → nearest first; a document that expired has no fields."""
-    pairs = zip(islice(reply, 1, None, 2), islice(reply, 2, None, 2), strict=True)
-    found = [Candidate(entry_id_of(key), similarity(float(fields[1]))) for key, fields in pairs if fields]
+    found = [
+        Candidate(entry_id_of(key), similarity(float(fields[1]), generation))
+        for reply in replies
+        for key, fields in zip(islice(reply, 1, None, 2), islice(reply, 2, None, 2), strict=True)
+        if fields
+    ]
     return sorted(found, key=lambda candidate: -candidate.similarity)
 
 
-def _document(entry: NewEntry, datatype: Datatype) -> Command:
+def _document(entry: NewEntry, generation: Generation) -> Command:
     tags, record = entry.tags, entry.record
     fields: dict[str, str | bytes | int | None] = {
         "tenant": tags.identity.tenant,
@@ -429,14 +438,16 @@ def _document(entry: NewEntry, datatype: Datatype) -> Command:
         "tag": ",".join(tags.tags),
         "stored_at": record.stored_at,
         "expires_at": NO_END_MS if record.expires_at is None else record.expires_at,
-        "vector": None if entry.vector is None else _checked_bytes(entry.vector, datatype),
+        "vector": None
+        if entry.vector is None
+        else _checked_bytes(entry.vector, tags.identity.scope, generation),
     }
     return tuple(part for name, value in fields.items() if value for part in (name, value))
 
 
-def _checked_bytes(vector: Vector, datatype: Datatype) -> bytes:
+def _checked_bytes(vector: Vector, scope: str, generation: Generation) -> bytes:
     """As the generation keeps it. NaN and zero vectors spoil a graph for every neighbour."""
     norm = float(vector @ vector)
     if vector.ndim != 1 or not 0.999 < norm < 1.001:  # noqa: PLR2004 - false for NaN
         raise ValueError(f"a vector of squared norm {norm} must not reach the index")
-    return packed(vector, datatype)
+    return packed(vector, scope, generation)

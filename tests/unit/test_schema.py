@@ -30,7 +30,6 @@ def test_the_shipped_schema() -> None:
     ("old", "new", "named"),
     [
         ("dims: 384", "dims: 385", "dims"),
-        ("datatype: float16", "datatype: float64", "datatype"),
         ("distance_metric: cosine", "distance_metric: l2", "distance_metric"),
         ("{name: scope, type: tag, attrs: {case_sensitive: true}}", "{name: scope, type: tag}", "scope"),
         ("- {name: history, type: tag, attrs: {case_sensitive: true}}", "", "history"),
