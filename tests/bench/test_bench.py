@@ -144,3 +144,15 @@ def test_client(tmp_path: Path) -> None:
     assert found["sync"].keys() == {"hit over a request", "miss over its two requests"}
     assert found["refused_us"]["median"] <= found["refused_us"]["longest"]
     assert found["hung_us"]["longest"] >= 900_000  # one waits for the deadline
+
+
+def test_forms(tmp_path: Path) -> None:
+    output = tmp_path / "forms.json"
+    run("forms.py", "--entries", "3000", "--queries", "16", "--output", str(output))
+    found = json.loads(output.read_text())
+    for name in ("with places", "without"):
+        assert found[name]["bytes_per_entry"] > found[name]["graph_bytes"] > 384 * 2
+        *_, largest, _ = found[name]["sizes"].values()
+        right, many = largest["read all"]["recall 0.65"]
+        assert 0 < right <= many
+    assert found["with places"]["sizes"]["1500"]["ours"]["recall 0.65"][0] > 0
