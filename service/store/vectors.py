@@ -3,12 +3,13 @@
 Numbers are little-endian float32, float16 or bfloat16; half the bytes cost a similarity 1e-4.
 
 Where a generation is `placed`, 16 numbers stand behind each vector, the place of its scope: their signs are
-bits of the scope's digest. So the graph leads to a scope as it leads to a meaning, entries of one scope lie
-together, and the same question in a thousand scopes is not a thousand equal points, of which some can't be
-reached. Inside a scope the cosine of two is OWN * similarity + PLACE: the order is as it was.
+bits of a checksum of its digest. So the graph leads to a scope as it leads to a meaning, entries of one
+scope lie together, and the same question in a thousand scopes is not a thousand equal points, of which some
+can't be reached. Inside a scope the cosine of two is OWN * similarity + PLACE: the order is as it was.
 """
 
 from collections.abc import Mapping
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,5 +66,6 @@ def similarity(distance: float, generation: Generation) -> float:
 
 
 def _place(scope: str) -> NDArray[np.float32]:
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex(scope[: PLACES // 4]), np.uint8))
+    checksum = np.array([crc32(scope.encode())], "<u4").view(np.uint8)
+    bits = np.unpackbits(checksum[: PLACES // 8])
     return np.where(bits, np.float32(STEP), np.float32(-STEP))

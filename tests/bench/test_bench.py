@@ -52,7 +52,7 @@ def test_sizing(tmp_path: Path) -> None:
     run("sizing.py", "--entries", "300", "--answer", "500", "--output", str(output))
     found = json.loads(output.read_text())
     assert found["bytes_per_entry"]["record"] > 500
-    assert found["bytes_per_entry"]["document"] > 384 * 4
+    assert found["bytes_per_entry"]["document"] > 384 * 2
     assert all(reload["answers_meanwhile"].keys() <= {"degraded", "hit"} for reload in found["reloads"])
 
 
