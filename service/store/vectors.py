@@ -20,12 +20,12 @@ from service.model import Datatype, Generation
 DATATYPES: Mapping[str, Datatype] = {"float32": "float32", "float16": "float16", "bfloat16": "bfloat16"}
 
 
-STEP = 11 / 64
-"""What a place's numbers are, less their sign: each datatype has it exactly."""
+STEP = 1 / 8
+"""What a place's numbers are, less their sign: each datatype has it exactly. Greater ones cut scopes off."""
 PLACES = 16
 PLACE = PLACES * STEP**2
 OWN = 1 - PLACE
-"""How much of a vector's squared length is its own: 0.53."""
+"""How much of a vector's squared length is its own."""
 
 
 def width(generation: Generation) -> int:
