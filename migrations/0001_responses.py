@@ -3,7 +3,7 @@
 from service.errors import LayoutError
 from service.migrate import Target
 from service.model import Generation
-from service.store.index import check_schema, check_search, ensure_indexes, load_schema
+from service.store.index import check_schema, check_search, datatype_of, ensure_indexes, load_schema
 from service.store.layout import create_layout, publish_generation, read_generation, read_layout
 
 
@@ -12,6 +12,7 @@ async def up(target: Target) -> None:
     redis, keys, settings = target.redis, target.keys, target.settings
     if target.model.dim is None:
         raise LayoutError("the embedder's dimension is not known: set SEMCACHED_OPENAI_DIMENSIONS")
+    schema = load_schema(settings.schema_dir / "responses.yaml", target.model.dim)
     first = Generation(
         number=1,
         index="1",
@@ -19,10 +20,10 @@ async def up(target: Target) -> None:
         model=target.model.name,
         revision=target.model.revision,
         dim=target.model.dim,
-        datatype="float32",
+        datatype=datatype_of(schema),
         threshold=settings.threshold,
+        placed=True,
     )
-    schema = load_schema(settings.schema_dir / "responses.yaml", first.dim)
     check_schema(schema, first)  # before anything is written
     await check_search(redis)
     await create_layout(redis, keys, settings.partitions, target.keyring)

@@ -20,7 +20,7 @@ from service.store.census import Census, without_record
 from service.store.client import IndexMissingError, RedisClient, RedisRefusedError, connected
 from service.store.drift import IndexState, differences, read_index
 from service.store.flaws import REDIS, SEARCH, Flaw, Version, first_without, flaws_of, version_of
-from service.store.index import check_search, load_schema
+from service.store.index import as_kept, check_search, datatype_of, load_schema
 from service.store.keys import Keys
 from service.store.layout import Layout, read_generation, read_layout
 from service.store.policies import Kept, read_all
@@ -392,6 +392,9 @@ async def _indexes(patient: Patient) -> AsyncIterator[Finding]:
     dim = None if generation is None else generation.dim
     folder = patient.settings.schema_dir
     answers, tools = load_schema(folder / "responses.yaml", dim), load_schema(folder / "tools.yaml")
+    if generation is not None:
+        yield _vectors(generation, datatype_of(answers))
+        answers = as_kept(answers, generation)
     sound = documents = 0
     names = [(name, answers) async for name, _ in _names(patient)]
     names += [(patient.keys.tool_index(one), tools) async for _, one in _names(patient)]
@@ -410,6 +413,18 @@ async def _indexes(patient: Patient) -> AsyncIterator[Finding]:
     if sound:
         text = f"{sound} as their schemas ask for; {documents} documents in all"
         yield Finding(Level.OK, "index", text)
+
+
+def _vectors(generation: Generation, asked: str) -> Finding:
+    """How the index keeps them: nothing but a new generation changes that."""
+    told = f"{generation.datatype}, {'with' if generation.placed else 'without'} places of scopes"
+    if generation.placed and generation.datatype == asked:
+        return Finding(Level.OK, "vectors", told)
+    return Finding(
+        Level.OK,
+        "vectors",
+        f"{told}, as generation {generation.number} began; a new one has {asked} with places",
+    )
 
 
 def _index_state(name: str, schema: str, state: IndexState, drift: list[str]) -> Iterator[Finding]:

@@ -412,6 +412,10 @@ INVALIDATED = Refused(stored=False, reason="invalidated")
 """An invalidation that matches came after the lookup that the store follows."""
 
 
+Datatype = Literal["float32", "float16", "bfloat16"]
+"""What the numbers of an index's vectors are, little-endian."""
+
+
 class Generation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the semantic tier runs on. Vectors of two models are never compared."""
 
@@ -421,8 +425,9 @@ class Generation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str
     revision: str
     dim: int
-    datatype: Literal["float32"]
+    datatype: Datatype
     threshold: float
+    placed: bool = False  # whether each vector has the place of its scope behind it (store/vectors.py)
 
     @property
     def embedding(self) -> tuple[str, str, int]:

@@ -34,8 +34,8 @@ from service.model import (
 VERIFIED = 2
 """How many candidates of a question the verifier reads."""
 
-EQUAL = 0.9999
-"""The similarity of equal vectors, less what float32 and RediSearch lose."""
+EQUAL = 0.9998
+"""The similarity of equal vectors, less what float16 and RediSearch lose."""
 
 
 def same_words(one: str, other: str) -> bool:

@@ -7,8 +7,8 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 
+from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import (
     TAGS,
@@ -29,6 +29,7 @@ from service.store.diagnosis import pairs
 from service.store.keys import Keys, entry_id_of
 from service.store.records import unseal
 from service.store.responses import RedisResponses
+from service.store.vectors import unpacked
 
 PAGE = 500
 RECORDS = 50
@@ -93,6 +94,10 @@ class Finder:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         return generation
 
+    def _vector(self, fields: Mapping[str, Any]) -> Vector | None:
+        raw = fields.get("vector")
+        return None if raw is None else unpacked(raw, self._generation())
+
     async def _rows(
         self, index: str, keys: TenantKeys, predicate: Predicate
     ) -> AsyncGenerator[list[dict[str, Any]]]:
@@ -131,7 +136,7 @@ class Finder:
                 await asyncio.sleep(0)  # others have their turn
                 begun = perf_counter()
             entry_id = entry_id_of(row["__key"])
-            vector = np.frombuffer(row["vector"], "<f4") if "vector" in row else None
+            vector = self._vector(row)
             subject = Subject(keyspace, entry_id, text=texts.get(entry_id), vector=vector, embedding=whose)
             if matching(subject, int(float(row["stored_at"]))):
                 record = (self._keys.record, self._keys.tool_record)[keyspace is Keyspace.TOOLS]
@@ -167,7 +172,7 @@ class Finder:
             )
         else:
             record = unseal(blobs[0], entry_id, keys)
-            vector = np.frombuffer(fields["vector"], "<f4") if "vector" in fields else None
+            vector = self._vector(fields)
             held = record is not None and matches(predicate, subject_of(record, vector), record.stored_at)
         return [Found(keyspace, entry_id, (record_key, document))] if held else []
 

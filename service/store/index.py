@@ -6,13 +6,15 @@ from typing import Any
 
 import yaml
 from redisvl.schema import IndexSchema
+from redisvl.schema.fields import VectorDataType
 
 from service.errors import LayoutError
-from service.model import Generation
+from service.model import Datatype, Generation
 from service.store.client import Command, RedisClient, RedisRefusedError
 from service.store.diagnosis import NotAllowedError, read_info, timeout_policy
 from service.store.keys import Keys
 from service.store.responses import TAGS
+from service.store.vectors import DATATYPES, width
 
 CREATE_S = 5.0
 LIST_INDEXES = "FT._LIST"
@@ -44,6 +46,30 @@ def load_schema(path: Path, dim: int | None = None) -> IndexSchema:
     return schema
 
 
+def datatype_of(schema: IndexSchema) -> Datatype:
+    """What a new generation keeps its vectors in.
+
+    Raises:
+        LayoutError: it is none that this version writes.
+    """
+    _check_vector(schema)
+    found = _option(schema, "datatype")
+    if found not in DATATYPES:
+        raise LayoutError(
+            f"responses.yaml: `datatype` of `vector` is {found}: set one of {', '.join(DATATYPES)}"
+        )
+    return DATATYPES[found]
+
+
+def as_kept(schema: IndexSchema, generation: Generation) -> IndexSchema:
+    """The schema for a generation, whose vectors stay as they were first kept."""
+    kept = schema.model_copy(deep=True)
+    vector = kept.fields["vector"]
+    vector.attrs.datatype = VectorDataType(generation.datatype.upper())
+    vector.attrs.dims = width(generation)
+    return kept
+
+
 def check_schema(schema: IndexSchema, generation: Generation) -> None:
     """Whether the schema has what lookups of this version ask of it.
 
@@ -51,18 +77,26 @@ def check_schema(schema: IndexSchema, generation: Generation) -> None:
         LayoutError: names the field.
     """
     _check_tags(schema, TAGS)
-    vector = schema.fields.get("vector")
-    if vector is None or vector.type != "vector":
-        raise LayoutError("responses.yaml: `vector` must be a vector")
-    wanted = {"dims": generation.dim, "datatype": generation.datatype, "distance_metric": "cosine"}
+    _check_vector(schema)
+    wanted = {"dims": generation.dim, "distance_metric": "cosine"}
     for name, value in wanted.items():
-        found = getattr(vector.attrs, name)
-        found = str(getattr(found, "value", found)).lower()
+        found = _option(schema, name)
         if found != str(value):
             raise LayoutError(
                 f"responses.yaml: `{name}` of `vector` is {found}; {generation.model} asks for {value}"
                 + (f": set it to that, or to {SHIPPED_DIMS}, which follows the embedder" * (name == "dims"))
             )
+
+
+def _check_vector(schema: IndexSchema) -> None:
+    vector = schema.fields.get("vector")
+    if vector is None or vector.type != "vector":
+        raise LayoutError("responses.yaml: `vector` must be a vector")
+
+
+def _option(schema: IndexSchema, name: str) -> str:
+    found = getattr(schema.fields["vector"].attrs, name)
+    return str(getattr(found, "value", found)).lower()
 
 
 async def ensure_indexes(
@@ -74,9 +108,10 @@ async def ensure_indexes(
         LayoutError: the schema doesn't fit, or this Redis has no search.
     """
     check_schema(schema, generation)
+    kept = as_kept(schema, generation)
     for partition in range(partitions):
         name, prefix = keys.index(partition, generation), keys.documents(partition, generation)
-        await _ensure(redis, schema, name, prefix)
+        await _ensure(redis, kept, name, prefix)
 
 
 async def ensure_tool_indexes(redis: RedisClient, keys: Keys, partitions: int, schema: IndexSchema) -> None:

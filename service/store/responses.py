@@ -19,10 +19,12 @@ from service.store.client import (
     refusal,
     value_of,
 )
+from service.store.forms import Forms, count
 from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
+from service.store.vectors import packed, similarity
 from service.telemetry import INDEX_DOCUMENTS, INDEX_FAILURES
 
 PAGE = 10
@@ -38,11 +40,6 @@ COUNTING = 4
 SEARCH_TIMEOUT_MS = 200
 
 
-def similarity(distance: float) -> float:
-    """Cosine similarity of RediSearch's COSINE distance; rounding may put it just outside -1 to 1."""
-    return max(-1.0, min(1.0, 1.0 - distance))
-
-
 class RedisResponses:
     """Reads and writes entries; follows the generation record."""
 
@@ -52,6 +49,7 @@ class RedisResponses:
         self._layout: Layout | None = None
         self._generation: Generation | None = None
         self._last: Generation | None = None  # also while nothing is served
+        self._forms = Forms()
         self.invalidations = RedisInvalidations(redis, keys, self.partition)
 
     @property
@@ -158,9 +156,17 @@ class RedisResponses:
     async def _nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
     ) -> list[list[Candidate]]:
-        index = self._keys.index(self.partition(keys), self._current())
-        replies = await self._redis.run([_search_command(index, search) for search in searches], budget)
-        return [_candidates(value_of(reply)) for reply in replies]
+        generation = self._current()
+        index = self._keys.index(self.partition(keys), generation)
+        parts = [_by_place(search, generation) for search in searches]
+        flat = [one for each in parts for one in each]
+        forms = [self._forms.form(index, one) for one in flat]
+        sent = [_search_command(index, *one, generation) for one in zip(flat, forms, strict=True)]
+        asked = self._forms.stale(index, flat) if generation.placed else []
+        replies = await self._redis.run([*sent, *map(count, asked)], budget)
+        self._forms.learn(asked, replies[len(sent) :])
+        found = iter(replies)
+        return [_candidates([value_of(next(found)) for _ in each], generation) for each in parts]
 
     async def marked(
         self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
@@ -255,7 +261,7 @@ class RedisResponses:
         document = self._keys.document(partition, generation, entry.record.entry_id)
         end = entry.record.expires_at
         return [
-            ("HSET", document, *_document(entry)),
+            ("HSET", document, *_document(entry, generation)),
             *([] if end is None else [("PEXPIREAT", document, end)]),
         ]
 
@@ -372,22 +378,31 @@ def _count(replies: list[Any]) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _search_command(index: str, search: Search) -> Command:
+def _by_place(search: Search, generation: Generation) -> list[Search]:
+    """A scope lies elsewhere under another secret."""
+    if not generation.placed:
+        return [search]
+    return [search._replace(identities=(one,)) for one in search.identities]
+
+
+def _search_command(index: str, search: Search, form: str, generation: Generation) -> Command:
     """KNN inside tenant, agent_type and scope; each under the current and the previous secret."""
-    params: dict[str, str | bytes | int] = {"vector": search.vector.tobytes()}
+    params: dict[str, str | bytes | int] = {
+        "vector": packed(search.vector, search.identities[0].scope, generation)
+    }
     clauses = [
         _any_of("tenant", [one.tenant for one in search.identities], params),
         _any_of("agent_type", [one.agent_type for one in search.identities], params),
         _any_of("scope", [one.scope for one in search.identities], params),
         *_marks(search.marks, params),
     ]
-    form, page = "", max(PAGE, 2 * search.most)
+    page = max(PAGE, 2 * search.most)
     if search.live_at is not None:
         if not search.any_history:
             clauses.append(_any_of("history", [one.history for one in search.identities], params))
         clauses.append("@expires_at:[$now inf]")
         params["now"] = search.live_at
-        form, page = " HYBRID_POLICY ADHOC_BF", max(page, EXHAUSTIVE_PAGE)
+        page = max(page, EXHAUSTIVE_PAGE)
     query = f"({' '.join(clauses)})=>[KNN {page} @vector $vector{form} AS distance]"
     named = [part for pair in params.items() for part in pair]
     return (
@@ -409,14 +424,18 @@ def _any_of(
     return f"@{field}:{{{'|'.join('$' + name for name in names)}}}"
 
 
-def _candidates(reply: list[Any]) -> list[Candidate]:
+def _candidates(replies: Sequence[list[Any]], generation: Generation) -> list[Candidate]:
     """[total, key, [b"distance", d], key, nil, …] → nearest first; a document that expired has no fields."""
-    pairs = zip(islice(reply, 1, None, 2), islice(reply, 2, None, 2), strict=True)
-    found = [Candidate(entry_id_of(key), similarity(float(fields[1]))) for key, fields in pairs if fields]
+    found = [
+        Candidate(entry_id_of(key), similarity(float(fields[1]), generation))
+        for reply in replies
+        for key, fields in zip(islice(reply, 1, None, 2), islice(reply, 2, None, 2), strict=True)
+        if fields
+    ]
     return sorted(found, key=lambda candidate: -candidate.similarity)
 
 
-def _document(entry: NewEntry) -> Command:
+def _document(entry: NewEntry, generation: Generation) -> Command:
     tags, record = entry.tags, entry.record
     fields: dict[str, str | bytes | int | None] = {
         "tenant": tags.identity.tenant,
@@ -430,14 +449,16 @@ def _document(entry: NewEntry) -> Command:
         "tag": ",".join(tags.tags),
         "stored_at": record.stored_at,
         "expires_at": NO_END_MS if record.expires_at is None else record.expires_at,
-        "vector": None if entry.vector is None else _checked_bytes(entry.vector),
+        "vector": None
+        if entry.vector is None
+        else _checked_bytes(entry.vector, tags.identity.scope, generation),
     }
     return tuple(part for name, value in fields.items() if value for part in (name, value))
 
 
-def _checked_bytes(vector: Vector) -> bytes:
-    """Little-endian float32. NaN and zero vectors spoil a graph for every neighbour."""
+def _checked_bytes(vector: Vector, scope: str, generation: Generation) -> bytes:
+    """As the generation keeps it. NaN and zero vectors spoil a graph for every neighbour."""
     norm = float(vector @ vector)
     if vector.ndim != 1 or not 0.999 < norm < 1.001:  # noqa: PLR2004 - false for NaN
         raise ValueError(f"a vector of squared norm {norm} must not reach the index")
-    return vector.astype("<f4").tobytes()
+    return packed(vector, scope, generation)

@@ -68,7 +68,7 @@ def test_sizing(tmp_path: Path) -> None:
     run("sizing.py", "--entries", "300", "--answer", "500", "--output", str(output))
     found = json.loads(output.read_text())
     assert found["bytes_per_entry"]["record"] > 500
-    assert found["bytes_per_entry"]["document"] > 384 * 4
+    assert found["bytes_per_entry"]["document"] > 384 * 2
     assert all(reload["answers_meanwhile"].keys() <= {"degraded", "hit"} for reload in found["reloads"])
 
 
@@ -212,3 +212,15 @@ def test_pipelines(tmp_path: Path) -> None:
         told = found[f"{callers} at once"]
         assert told["this"]["calls_per_s"] > 0
         assert told["cpu ratio, median of rounds"] > 0
+
+
+def test_forms(tmp_path: Path) -> None:
+    output = tmp_path / "forms.json"
+    run("forms.py", "--entries", "3000", "--queries", "16", "--output", str(output))
+    found = json.loads(output.read_text())
+    for name in ("with places", "without"):
+        assert found[name]["bytes_per_entry"] > found[name]["graph_bytes"] > 384 * 2
+        *_, largest, _ = found[name]["sizes"].values()
+        right, many = largest["read all"]["recall 0.65"]
+        assert 0 < right <= many
+    assert found["with places"]["sizes"]["1500"]["ours"]["recall 0.65"][0] > 0

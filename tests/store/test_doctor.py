@@ -17,7 +17,7 @@ from service.model import Stored
 from service.settings import Settings
 from service.store import census
 from service.store.embedded import EmbeddedRedis
-from service.store.index import _create_command, load_schema
+from service.store.index import _create_command, as_kept, load_schema
 from service.wiring import Parts
 from tests.acl import MIGRATE, as_service
 from tests.helpers import accepted, keep, vector
@@ -264,6 +264,7 @@ async def test_a_policy_that_was_altered(parts: Parts, redis: Redis, url: str) -
 
 async def test_an_index_that_drifted(parts: Parts, redis: Redis, url: str, tmp_path: Path) -> None:
     settings = parts.settings
+    assert parts.responses.generation is not None
     drifted = (settings.schema_dir / "responses.yaml").read_text()
     for here, there in [
         ("m: 16", "m: 8"),
@@ -279,7 +280,11 @@ async def test_an_index_that_drifted(parts: Parts, redis: Redis, url: str, tmp_p
     assert (gone.level, gone.text) == (Level.FAIL, f"{index_of(settings)} is gone")
     documents = f"{settings.key_prefix}:{{0}}:responses:document:1:"
     redis.execute_command(
-        *_create_command(load_schema(tmp_path / "drifted.yaml"), index_of(settings), documents)
+        *_create_command(
+            as_kept(load_schema(tmp_path / "drifted.yaml"), parts.responses.generation),
+            index_of(settings),
+            documents,
+        )
     )
     finding = (await findings(settings, url))["index"]
     assert finding.level is Level.WARN

@@ -14,8 +14,7 @@ from service.cache.ports import Search
 from service.errors import LayoutError
 from service.model import Decision, Hit, Miss, Origin, Reason, Tier
 from service.store import responses
-from service.store.index import _create_command, load_schema
-from service.store.responses import similarity
+from service.store.index import _create_command, as_kept, load_schema
 from service.wiring import Parts
 from tests.helpers import accepted, asked, keep, look, near, vector
 
@@ -196,10 +195,12 @@ async def test_a_vector_does_not_speak_for_an_image(parts: Parts, keys: TenantKe
 
 async def test_searches_filter_by_tenant_agent_type_and_scope(parts: Parts, keys: TenantKeys) -> None:
     question = asked(keys, parts, prompt="p", embedding=vector(1))
+    generation = parts.responses.generation
     assert question.vector is not None
+    assert generation is not None
     for live_at in (None, 5):
         search = Search(question.query.identities, question.vector, live_at)
-        command = responses._search_command("index", search)
+        command = responses._search_command("index", search, "", generation)
         assert "@tenant:{$tenant0} @agent_type:{$agent_type0} @scope:{$scope0}" in str(command[2])
         identity = question.query.identities[0]
         assert {identity.tenant, identity.agent_type, identity.scope} <= set(command)
@@ -273,7 +274,8 @@ async def test_the_index_is_followed_when_it_moves(parts: Parts, keys: TenantKey
     name = f"{prefix}:{{0}}:responses:index:"
     generation = redis.get(f"{prefix}:{{meta}}:responses:generation")
     assert isinstance(generation, bytes)
-    schema = load_schema(parts.settings.schema_dir / "responses.yaml")
+    assert parts.responses.generation is not None
+    schema = as_kept(load_schema(parts.settings.schema_dir / "responses.yaml"), parts.responses.generation)
     redis.execute_command(*_create_command(schema, name + "2", f"{prefix}:{{0}}:responses:document:1:"))
     moved = msgspec.json.encode(msgspec.json.decode(generation) | {"number": 2, "index": "2"})
     with anyio.fail_after(10):  # RediSearch fills a new index in the background
@@ -308,7 +310,3 @@ async def test_a_later_versions_generation_ends_serving(parts: Parts, keys: Tena
     assert parts.responses.generation is None
     with pytest.raises(LayoutError, match="another semcached version"):
         await parts.attach(lambda _: None)
-
-
-def test_similarity_is_one_minus_distance() -> None:
-    assert [similarity(d) for d in (0.0, 0.25, 2.0, -1e-7, 2.0000002)] == [1.0, 0.75, -1.0, 1.0, -1.0]

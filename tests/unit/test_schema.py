@@ -9,10 +9,11 @@ import yaml
 from service.errors import LayoutError
 from service.model import Generation
 from service.settings import Settings
-from service.store.index import _create_command, check_schema, load_schema
+from service.store.index import _create_command, as_kept, check_schema, datatype_of, load_schema
+from service.store.vectors import DATATYPES
 
 GENERATION = Generation(
-    number=1, index="1", space="1", model="m", revision="r", dim=384, datatype="float32", threshold=0.9
+    number=1, index="1", space="1", model="m", revision="r", dim=384, datatype="float16", threshold=0.9
 )
 SHIPPED = Settings().schema_dir / "responses.yaml"
 
@@ -29,7 +30,6 @@ def test_the_shipped_schema() -> None:
     ("old", "new", "named"),
     [
         ("dims: 384", "dims: 385", "dims"),
-        ("datatype: float32", "datatype: float16", "datatype"),
         ("distance_metric: cosine", "distance_metric: l2", "distance_metric"),
         ("{name: scope, type: tag, attrs: {case_sensitive: true}}", "{name: scope, type: tag}", "scope"),
         ("- {name: history, type: tag, attrs: {case_sensitive: true}}", "", "history"),
@@ -83,3 +83,21 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_the_file_stays_plain_yaml() -> None:
     assert yaml.safe_load(SHIPPED.read_text())["index"]["name"] == "responses"
+
+
+def test_a_new_generation_keeps_what_the_schema_says(tmp_path: Path) -> None:
+    path = tmp_path / "responses.yaml"
+    for name in DATATYPES:
+        path.write_text(SHIPPED.read_text().replace("datatype: float16", f"datatype: {name}"))
+        assert datatype_of(load_schema(path)) == name
+    path.write_text(SHIPPED.read_text().replace("datatype: float16", "datatype: float64"))
+    with pytest.raises(LayoutError, match="is float64: set one of float32, float16, bfloat16"):
+        datatype_of(load_schema(path))
+
+
+def test_vectors_that_are_there_keep_their_datatype() -> None:
+    older = msgspec.structs.replace(GENERATION, datatype="float32")
+    schema = as_kept(load_schema(SHIPPED), older)
+    check_schema(schema, older)
+    command = _create_command(schema, "name", "prefix:")
+    assert command[command.index("TYPE") + 1] == "FLOAT32"
