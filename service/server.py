@@ -8,6 +8,7 @@ without end; and takes as many pipelined requests as a client cares to send.
 
 from asyncio import TimerHandle, Transport
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -203,9 +204,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """As `RequestResponseCycle.send` does, in one piece."""
         if cycle.disconnected:
             return
-        lines = [b"%b: %b\r\n" % header for header in cycle.default_headers]
         close = b"" if cycle.keep_alive else b"connection: close\r\n"
-        head = _OK % (b"".join(lines), answer.headers, close, len(answer.body))
+        head = _OK % (_lines(*cycle.default_headers), answer.headers, close, len(answer.body))
         self.transport.write(head + answer.body)
         cycle.response_started = cycle.response_complete = True
         if not cycle.keep_alive:
@@ -267,6 +267,12 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._write_timer is None:
             self.loop.call_later(FLUSH_S, self.transport.abort)
         self.transport.close()
+
+
+@lru_cache(maxsize=1)
+def _lines(*headers: tuple[bytes, bytes]) -> bytes:
+    """The server's own headers; they change each second."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def serve(settings: Settings) -> None:

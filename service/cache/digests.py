@@ -79,6 +79,7 @@ class Keyring:
         return tuple(hmac.digest(secret, b"fingerprint", "sha256")[:8].hex() for secret in self._secrets)
 
 
+@lru_cache(maxsize=4096)
 def partition_of(tenant: Tenant, partitions: int) -> int:
     """The tenant's cluster slot group; no secret in it, so that it outlives a rotation."""
     return int.from_bytes(hashlib.sha256(tenant.encode()).digest()[:4], "big") % partitions

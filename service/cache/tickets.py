@@ -4,7 +4,7 @@
 Whoever forges one only fools himself: a store without one isn't checked either.
 """
 
-import secrets
+import random
 from typing import NamedTuple
 
 _NUMBER = 2**48
@@ -21,7 +21,8 @@ class Ticket(NamedTuple):
 
 def issued(number: int, now: int) -> str:
     """32 hex characters."""
-    return f"{number % _NUMBER:012x}{now % _NUMBER:012x}{secrets.token_hex(4)}"
+    chance = random.getrandbits(32)  # noqa: S311 - it tells lookups apart, and guards nothing
+    return f"{number % _NUMBER:012x}{now % _NUMBER:012x}{chance:08x}"
 
 
 def ticket(lookup_id: str) -> Ticket:
