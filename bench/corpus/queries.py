@@ -12,6 +12,8 @@ from bench.corpus.texts import paraphrases
 Kind = Literal["exact", "near", "absent"]
 LEAST, MOST = 0.7, 0.995
 """Similarities that a changed vector has to the one that is stored."""
+NEXT = 4
+MIXED = 4
 
 
 class Query(NamedTuple):
@@ -77,22 +79,43 @@ def _absent(corpus: Corpus, asking: Sequence[int], rng: np.random.Generator) -> 
 
 def _near(corpus: Corpus, drafts: Sequence[Draft], rng: np.random.Generator) -> list[Draft]:
     reworded = _reworded(corpus, {one.tenant for one in drafts}, rng)
-    found: list[Draft] = []
+    found: list[Draft | None] = []
     for at, one in enumerate(drafts):
         real = reworded.get(one.tenant) if at % 2 else None
-        found.append(real.pop() if real else _changed(corpus, one, rng))
-    return found
+        found.append(real.pop() if real else None)
+    missing = [at for at, one in enumerate(found) if one is None]
+    changed = iter(_changed(corpus, [drafts[at] for at in missing], rng))
+    return [next(changed) if one is None else one for one in found]
 
 
-def _changed(corpus: Corpus, one: Draft, rng: np.random.Generator) -> Draft:
-    """Turned towards what tells some question from this one."""
-    similarity = rng.uniform(LEAST, MOST)
-    other = np.array(corpus.rows[rng.integers(0, len(corpus.rows))])
-    away = other - (other @ one.vector) * one.vector
-    away /= max(float(np.linalg.norm(away)), 1e-6)
-    vector = similarity * one.vector + np.sqrt(1 - similarity**2) * away
-    vector /= np.linalg.norm(vector)
-    return Draft(one.tenant, f"Please tell me: {one.text}", vector.astype(np.float32))
+def _changed(corpus: Corpus, drafts: Sequence[Draft], rng: np.random.Generator) -> list[Draft]:
+    """Turned half towards the tenant's own next ones, half towards a mix of others.
+
+    As rewordings are: of real pairs at 0.8 to 0.9 in the largest tenant of a million the second nearest entry
+    is at 0.82 (median), of these at 0.77. Turned away from all neighbours it would be at 0.58: a needle that
+    no walk through a graph finds by following what is similar.
+    """
+    found: dict[int, Draft] = {}
+    for tenant in sorted({one.tenant for one in drafts}):
+        places = [at for at, one in enumerate(drafts) if one.tenant == tenant]
+        stored = np.stack([drafts[at].vector for at in places])
+        questions = corpus.questions[corpus.members(tenant)]
+        near = exact(stored, corpus.rows, 1 + NEXT, questions)
+        for at, vector, rows in zip(places, stored, near.rows, strict=True):
+            beside = corpus.rows[np.sort(rows[rows >= 0][1:])]
+            others = corpus.rows[np.sort(rng.integers(0, len(corpus.rows), MIXED))]
+            turned = _away(beside, vector) + _away(others, vector)
+            similarity = rng.uniform(LEAST, MOST)
+            changed = similarity * vector + np.sqrt(1 - similarity**2) * turned / np.linalg.norm(turned)
+            changed = (changed / np.linalg.norm(changed)).astype(np.float32)
+            found[at] = Draft(tenant, f"Please tell me: {drafts[at].text}", changed)
+    return [found[at] for at in range(len(drafts))]
+
+
+def _away(rows: Floats, vector: Floats) -> Floats:
+    """[dim], of norm 1: what the rows have in common that the vector has not; of no rows, nothing."""
+    rest = np.sum(rows - (rows @ vector)[:, None] * vector, axis=0)
+    return rest / max(float(np.linalg.norm(rest)), 1e-6)  # type: ignore[no-any-return] # numpy's division
 
 
 def _reworded(corpus: Corpus, tenants: set[int], rng: np.random.Generator) -> dict[int, list[Draft]]:
