@@ -3,7 +3,14 @@
 from service.errors import LayoutError
 from service.migrate import Target
 from service.model import Generation
-from service.store.index import check_schema, check_search, datatype_of, ensure_indexes, load_schema
+from service.store.index import (
+    as_found,
+    check_schema,
+    check_search,
+    datatype_of,
+    ensure_indexes,
+    load_schema,
+)
 from service.store.layout import create_layout, publish_generation, read_generation, read_layout
 
 
@@ -30,6 +37,7 @@ async def up(target: Target) -> None:
     layout = await read_layout(redis, keys)
     if layout is None:
         raise LayoutError("the layout vanished while it was written")
+    first, _ = await as_found(redis, keys, first, layout.partitions)  # where only its record was lost
     await ensure_indexes(redis, keys, first, layout.partitions, schema)
     if await read_generation(redis, keys) is None:
         await publish_generation(redis, keys, first)

@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.telemetry import REQUESTS
 
 if TYPE_CHECKING:  # the process that only starts workers needs none of it
-    from service.api.direct import Answered, Coming, Direct
+    from service.api.direct import Answered, Coming, Direct, Taken
 
 HEAD_S = 10.0
 """From a request's first byte, or the connection, to the end of its headers."""
@@ -36,6 +36,8 @@ HEAD_BYTES = 64 * 1024
 HEADERS = 100
 PIPELINED = 8
 IDLE_S = 60
+LEFT = "499"
+"""As nginx counts it: the client went away before its request was whole."""
 _OK = b"HTTP/1.1 200 OK\r\n%b%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 ABORT = "semcached.abort"
 """In a scope's extensions: what ends the connection, so that a broken answer doesn't look whole."""
@@ -63,7 +65,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._part = 0  # bytes of a body since its timer was set
         state = getattr(self.app, "state", None)  # an application of Litestar's has one
         self._direct: Direct | None = getattr(state, "direct", None)
-        self._awaits_body = False
+        self._taken: Taken | None = None
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's
         """See asyncio.Protocol."""
@@ -80,8 +82,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._read_within(None)
         self.resume_writing()
         self.pipeline.clear()
-        if self._awaits_body and self._direct is not None:
-            self._direct.left(self.scope)
+        if self._taken is not None:
+            self._taken.end(LEFT)
+            self._taken = None
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True  # uvicorn tells only the newest
             self._running.message_event.set()
@@ -167,41 +170,48 @@ class LimitedProtocol(HttpToolsProtocol):
         # Where the answer came before the end of the body, uvicorn's own timer is off by now.
         self._read_within(IDLE_S if self.cycle.response_complete else None)
         super().on_message_complete()
-        if self._awaits_body:
-            self._awaits_body = False
-            self._answer_directly(self.cycle)
+        if self._taken is not None:
+            taken, self._taken = self._taken, None
+            self._answer_directly(self.cycle, taken)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        whole = not cycle.more_body or cycle.waiting_for_100_continue  # or it never will be
-        if whole or self._direct is None or not self._direct.takes(cycle.scope):
+        if cycle.more_body and not cycle.waiting_for_100_continue and self._direct is not None:
+            self._taken = self._direct.take(cycle.scope)  # until its body is whole
+        if self._taken is None:
             super()._start_asgi_task(cycle, app)
-        else:
-            self._awaits_body = True
 
-    def _answer_directly(self, cycle: RequestResponseCycle) -> None:
+    def _answer_directly(self, cycle: RequestResponseCycle, taken: "Taken") -> None:
         """The body is whole."""
-        answer = self._direct.answer(cycle.scope, bytes(cycle.body)) if self._direct else None
+        answer = taken.answer(bytes(cycle.body))
         if answer is None:
-            super()._start_asgi_task(cycle, self.app)
+            self._hand_over(cycle, taken)
         elif isinstance(answer, Coroutine) or self.flow.write_paused:
-            task = self.loop.create_task(self._answered(answer, cycle))
+            task = self.loop.create_task(self._answered(answer, cycle, taken))
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
         else:  # when all that has come was read: who is woken by each answer alone costs us a turn each
-            self.loop.call_soon(self._write, answer, cycle)
+            self.loop.call_soon(self._write, answer, cycle, taken)
 
-    async def _answered(self, answer: "Answered | Coming", cycle: RequestResponseCycle) -> None:
+    async def _answered(
+        self, answer: "Answered | Coming", cycle: RequestResponseCycle, taken: "Taken"
+    ) -> None:
         answered = await answer if isinstance(answer, Coroutine) else answer
         if answered is None:
-            await cycle.run_asgi(self.app)
+            self._hand_over(cycle, taken)
             return
         if self.flow.write_paused and not cycle.disconnected:
             await self.flow.drain()
-        self._write(answered, cycle)
+        self._write(answered, cycle, taken)
 
-    def _write(self, answer: "Answered", cycle: RequestResponseCycle) -> None:
+    def _hand_over(self, cycle: RequestResponseCycle, taken: "Taken") -> None:
+        """To the framework, which reads the body once more."""
+        taken.end(None)
+        super()._start_asgi_task(cycle, self.app)
+
+    def _write(self, answer: "Answered", cycle: RequestResponseCycle, taken: "Taken") -> None:
         """As `RequestResponseCycle.send` does, in one piece."""
+        taken.end("200")
         if cycle.disconnected:
             return
         close = b"" if cycle.keep_alive else b"connection: close\r\n"

@@ -33,7 +33,13 @@ from service.store.bounds import Bounds, holding
 from service.store.client import RedisClient, connected
 from service.store.embeddings import RedisEmbeddings
 from service.store.entries import Entries
-from service.store.index import cuts_off_silently, ensure_indexes, ensure_tool_indexes, load_schema
+from service.store.index import (
+    as_found,
+    cuts_off_silently,
+    ensure_indexes,
+    ensure_tool_indexes,
+    load_schema,
+)
 from service.store.invalidator import Invalidator
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_generation, read_layout
@@ -131,6 +137,12 @@ class Parts:
             )
         schema = load_schema(self.settings.schema_dir / "responses.yaml", generation.dim)
         await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
+        found, graph = await as_found(self.redis, keys, generation, layout.partitions)
+        if found != generation:
+            raise LayoutError(
+                f"the index holds {found.datatype} vectors, the generation's record says "
+                f"{generation.datatype}, or they differ in places: FT.DROPINDEX it, and it is made anew"
+            )
         tools = load_schema(self.settings.schema_dir / "tools.yaml")
         await ensure_tool_indexes(self.redis, keys, layout.partitions, tools)
         if await self.rates.prepare(needed=self.settings.rate_limit > 0):
@@ -138,7 +150,7 @@ class Parts:
         if await cuts_off_silently(self.redis):
             report("this Redis cuts long searches off silently: FT.CONFIG SET ON_TIMEOUT FAIL")
         await self.policies.load(layout.partitions)  # first: none that is stricter may be missed
-        self.responses.follow(layout, generation)
+        self.responses.follow(layout, generation, graph=graph)
 
 
 class Loaded(NamedTuple):

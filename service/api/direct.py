@@ -30,7 +30,7 @@ class Answered(NamedTuple):
 
 
 Coming = Coroutine[Any, Any, Answered | None]
-"""None, or an error of ours: it goes the framework's way."""
+"""None: it goes the framework's way."""
 
 
 class Call(NamedTuple):
@@ -41,68 +41,75 @@ class Call(NamedTuple):
     """Answers a body: at once where this process knows the answer, or a little later."""
 
 
-class Direct:
-    """Answers what it can."""
+class Taken:
+    """A request that is in flight here, until its `end`."""
 
-    def __init__(self, services: Services, keys: Keys, limits: Limits, calls: Mapping[str, Call]) -> None:
-        """Calls by path, for keys of every role."""
-        self._services = services
-        self._keys = keys
-        self._limits = limits
-        self._calls = calls
-        self._counted = {
-            path: (REQUESTS.labels(call.name, "200"), LATENCY.labels(call.name))
-            for path, call in calls.items()
-        }
+    __slots__ = ("_begun", "_call", "_direct", "_principal", "_size")
 
-    def takes(self, scope: Mapping[str, Any]) -> bool:
-        """Whether it is one of the calls, with a body of a fitting length."""
-        return scope["path"] in self._calls and scope["method"] == "POST" and 0 < _size(scope) <= LONGEST
+    def __init__(self, direct: "Direct", call: Call, principal: Principal, size: int) -> None:
+        self._begun = perf_counter()
+        self._direct, self._call, self._principal, self._size = direct, call, principal, size
 
-    def answer(self, scope: Mapping[str, Any], body: bytes) -> Answered | Coming | None:
+    def answer(self, body: bytes) -> Answered | Coming | None:
         """What to answer, now or after some awaiting. None: it goes the framework's way."""
-        begun, path = perf_counter(), scope["path"]
-        try:
-            principal, _ = authenticated(told(scope["headers"]), path, self._keys)
-            if self._limits.rate_of(principal):
-                return None
-            answer = self._calls[path].answer(self._services, principal, body)
-        except SemcachedError:
+        if len(body) > self._size:
             return None
-        if isinstance(answer, Coroutine):
-            return self._awaited(answer, path, principal, len(body), begun)
-        self._count(path, answer, begun)
-        return answer
-
-    async def _awaited(
-        self, answer: Coming, path: str, principal: Principal, size: int, begun: float
-    ) -> Answered | None:
-        """With the request in flight meanwhile."""
-        if not self._limits.takes(principal, size):
-            answer.close()
-            return None
-        self._limits.enter(principal.key, size)
         try:
-            answered = await answer
+            answer = self._call.answer(self._direct.services, self._principal, body)
         except SemcachedError:
             return None
         except Exception:  # a defect must not leave the caller without an answer
-            log.exception("unexpected error in %s", path)
+            log.exception("unexpected error in %s", self._call.name)
             return None
-        finally:
-            self._limits.leave(principal.key, size)
-        self._count(path, answered, begun)
-        return answered
+        return self._awaited(answer) if isinstance(answer, Coroutine) else answer
 
-    def left(self, scope: Mapping[str, Any]) -> None:
-        """The client went away within the body: counted as nginx does."""
-        REQUESTS.labels(self._calls[scope["path"]].name, "499").inc()
+    async def _awaited(self, answer: Coming) -> Answered | None:
+        try:
+            return await answer
+        except SemcachedError:
+            return None
+        except Exception:  # see above
+            log.exception("unexpected error in %s", self._call.name)
+            return None
 
-    def _count(self, path: str, answer: Answered | None, begun: float) -> None:
-        if answer is not None:
-            requests, latency = self._counted[path]
-            requests.inc()
-            latency.observe(perf_counter() - begun)
+    def end(self, status: str | None) -> None:
+        """It is in flight no more; with a status it was answered here, or its client left."""
+        self._direct.limits.leave(self._principal.key, self._size)
+        if status is not None:
+            REQUESTS.labels(self._call.name, status).inc()
+            LATENCY.labels(self._call.name).observe(perf_counter() - self._begun)
+
+
+class Direct:
+    """Takes the requests that can be answered here."""
+
+    def __init__(self, services: Services, keys: Keys, limits: Limits, calls: Mapping[str, Call]) -> None:
+        """Calls by path, for keys of every role."""
+        self.services = services
+        self.limits = limits
+        self._keys = keys
+        self._calls = calls
+
+    def take(self, scope: Mapping[str, Any]) -> Taken | None:
+        """A request whose body is still to come; None: it goes the framework's way."""
+        call = self._calls.get(scope["path"])
+        if call is None or scope["method"] != "POST":
+            return None
+        size = _size(scope)
+        if not 0 < size <= LONGEST:
+            return None
+        principal = self._principal(scope)
+        if principal is None or self.limits.rate_of(principal) or not self.limits.takes(principal, size):
+            return None
+        self.limits.enter(principal.key, size)
+        return Taken(self, call, principal, size)
+
+    def _principal(self, scope: Mapping[str, Any]) -> Principal | None:
+        try:
+            principal, _ = authenticated(told(scope["headers"]), scope["path"], self._keys)
+        except (SemcachedError, OSError):  # the framework's way tells it
+            return None
+        return principal
 
 
 def _size(scope: Mapping[str, Any]) -> int:

@@ -26,6 +26,7 @@ from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Us
 from service.cache.question import VERIFIED, Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.cache.sharing import Shared
+from service.cache.tickets import SKEW_MS
 from service.errors import EmbedderError, StoreUnavailableError, VerifierError
 from service.model import Candidate, Generation, Hit, LookupRequest, Miss, Policy, QueryFields, Reason, Tier
 
@@ -159,7 +160,7 @@ class Lookup:
         kept = self._memory.get(keys.tenant, entry_id)
         if kept is None or not question.judge_exact(entry_id, kept.record, self._clock()):
             return False
-        question.recalled, question.number = True, kept.number
+        question.recalled, question.number = True, max(kept.number, self._clock() - SKEW_MS)
         if question.asked.policy.max_entries is not None:
             self._uses.hit(keys.tenant, kept.record)
         return True

@@ -118,10 +118,12 @@ class Memory:
         self._tell()
 
     def changed(self, entry_ids: Iterable[str]) -> None:
-        """Redis says so, on the connection over which they were read: what is being read there is newer."""
-        for entry_id in entry_ids:
-            self._drop(entry_id)
-        self._tell()
+        """Redis says so, on the connection over which they were read.
+
+        What is being read there may be older: an exchange's replies are handed over at its end, and Redis
+        serves others in between. It is read again, another time.
+        """
+        self.forget(entry_ids)
 
     def forget(self, entry_ids: Iterable[str]) -> None:
         """This process has changed them: to be called before it says so to whoever asked for it."""
@@ -135,7 +137,8 @@ class Memory:
 
         Nothing of the tenant's is served until all that was changed so far has arrived, which takes a beat.
         """
-        self._doubted[tenant] = self.clock()
+        if self.is_on:
+            self._doubted[tenant] = self.clock()
 
     def forget_all(self) -> None:
         """Nothing is known any more of what lies here."""
@@ -153,6 +156,7 @@ class Memory:
     def lapse(self) -> None:
         """No changes are told any more."""
         self._confirmed = float("-inf")
+        self._doubted.clear()  # nothing is kept, and what is read from now on is newer
         self.forget_all()
 
     def _drop(self, entry_id: str) -> None:

@@ -30,13 +30,15 @@ class Forms:
     """What this process was told of scopes; who was told of longest ago is forgotten."""
 
     def __init__(self) -> None:
+        self.walks = True
+        """Whether the index is a graph."""
         self._many: OrderedDict[Scope, tuple[bool, float]] = OrderedDict()  # and when it was told
 
     def form(self, index: str, search: Search) -> str:
         """What stands behind the vector's name in the query."""
         if search.live_at is not None:  # exhaustive
             return READ_ALL
-        if search.marks:  # few may have them, however many there are in the scope
+        if search.marks or not self.walks:  # few may have them, however many there are in the scope
             return UNKNOWN
         many, _ = self._many.get(_scope(index, search), (None, 0.0))
         return UNKNOWN if many is None else WALK if many else READ_ALL
@@ -58,6 +60,14 @@ class Forms:
                 self._many.move_to_end(scope)
         while len(self._many) > MOST_SCOPES:
             self._many.popitem(last=False)
+
+    def doubt(self, index: str, searches: Sequence[Search]) -> None:
+        """They failed, or found too little: their scopes are asked for anew.
+
+        A walk ends when it has found enough: in a scope that lost its entries it goes through all the graph.
+        """
+        for one in searches:
+            self._many.pop(_scope(index, one), None)
 
 
 def count(scope: Scope) -> Command:

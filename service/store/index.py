@@ -4,17 +4,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from redisvl.schema import IndexSchema
 from redisvl.schema.fields import VectorDataType
 
 from service.errors import LayoutError
 from service.model import Datatype, Generation
-from service.store.client import Command, RedisClient, RedisRefusedError
+from service.store.client import Command, IndexMissingError, RedisClient, RedisRefusedError
 from service.store.diagnosis import NotAllowedError, read_info, timeout_policy
+from service.store.drift import read_index
 from service.store.keys import Keys
 from service.store.responses import TAGS
-from service.store.vectors import DATATYPES, width
+from service.store.vectors import DATATYPES, PLACES, width
 
 CREATE_S = 5.0
 LIST_INDEXES = "FT._LIST"
@@ -112,6 +114,32 @@ async def ensure_indexes(
     for partition in range(partitions):
         name, prefix = keys.index(partition, generation), keys.documents(partition, generation)
         await _ensure(redis, kept, name, prefix)
+
+
+async def as_found(
+    redis: RedisClient, keys: Keys, generation: Generation, partitions: int
+) -> tuple[Generation, bool]:
+    """A generation with its vectors as the indexes have them, if there are any; and whether they are graphs.
+
+    Raises:
+        LayoutError: vectors of another dimension.
+    """
+    graph = True
+    for partition in range(partitions):
+        try:
+            state = await read_index(redis, keys.index(partition, generation))
+        except IndexMissingError:
+            continue
+        vector = state.fields.get("vector", {})
+        numbers, datatype = int(vector.get("DIM", 0)), DATATYPES.get(vector.get("DATA_TYPE", "").lower())
+        if datatype is None or numbers not in {generation.dim, generation.dim + PLACES}:
+            raise LayoutError(
+                f"the index `{keys.index(partition, generation)}` has vectors of {numbers} numbers, "
+                f"{generation.model} makes {generation.dim}: FT.DROPINDEX it, and it is made anew"
+            )
+        generation = msgspec.structs.replace(generation, datatype=datatype, placed=numbers != generation.dim)
+        graph = vector.get("ALGORITHM") == "HNSW"
+    return generation, graph
 
 
 async def ensure_tool_indexes(redis: RedisClient, keys: Keys, partitions: int, schema: IndexSchema) -> None:

@@ -55,7 +55,7 @@ class Lane:
         """
         loop = asyncio.get_running_loop()
         waiting = self._gathered.size + (self._link.size if self._link else 0)
-        if waiting + len(packed) > MOST_BYTES:
+        if waiting and waiting + len(packed) > MOST_BYTES:  # one alone may be larger
             raise LaneFullError
         future: asyncio.Future[Outcome] = loop.create_future()
         self._gathered.add(packed, (future, count, until))

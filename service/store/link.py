@@ -166,4 +166,6 @@ def misbound(last: Any, nonce: bytes) -> Exception | None:
         return None
     if isinstance(last, exceptions.NoPermissionError | exceptions.AuthenticationError):
         return last
+    if isinstance(last, exceptions.ResponseError) and str(last).startswith("BUSY "):  # a script runs
+        return last
     return UnboundError("a reply was not ours")

@@ -19,7 +19,7 @@ from service.store.client import (
     refusal,
     value_of,
 )
-from service.store.forms import Forms, count
+from service.store.forms import WALK, Forms, count
 from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
@@ -67,8 +67,9 @@ class RedisResponses:
         self._current()
         return self._layout.partitions if self._layout else 0
 
-    def follow(self, layout: Layout, generation: Generation) -> None:
-        """Start serving from a layout that was found fitting."""
+    def follow(self, layout: Layout, generation: Generation, *, graph: bool = True) -> None:
+        """Start serving from a layout that was found fitting; `graph`: its indexes are walked, not read."""
+        self._forms.walks = graph
         self._layout, self._generation, self._last = layout, generation, generation
 
     def leave(self) -> None:
@@ -163,8 +164,14 @@ class RedisResponses:
         forms = [self._forms.form(index, one) for one in flat]
         sent = [_search_command(index, *one, generation) for one in zip(flat, forms, strict=True)]
         asked = self._forms.stale(index, flat) if generation.placed else []
-        replies = await self._redis.run([*sent, *map(count, asked)], budget)
+        try:
+            replies = await self._redis.run([*sent, *map(count, asked)], budget)
+        except StoreUnavailableError:
+            self._forms.doubt(index, flat)
+            raise
         self._forms.learn(asked, replies[len(sent) :])
+        lost = [one for one, form, reply in zip(flat, forms, replies, strict=False) if _is_short(form, reply)]
+        self._forms.doubt(index, lost)
         found = iter(replies)
         return [_candidates([value_of(next(found)) for _ in each], generation) for each in parts]
 
@@ -376,6 +383,11 @@ def _count(replies: list[Any]) -> int:
         raise refusal(refused)
     count = replies[-1][0]
     return count if isinstance(count, int) else 0
+
+
+def _is_short(form: str, reply: Any) -> bool:
+    """Whether a walk failed, or found less than a page."""
+    return form == WALK and (not isinstance(reply, list) or len(reply) < 1 + 2 * PAGE)
 
 
 def _by_place(search: Search, generation: Generation) -> list[Search]:

@@ -1,7 +1,7 @@
 """What is answered directly, and by the framework's way: each request gets the same answer both ways."""
 
 import re
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,34 +144,89 @@ def scope(body: bytes, path: str = LOOKUP, method: str = "POST") -> dict[str, An
     return {"path": path, "method": method, "headers": headers}
 
 
-async def test_what_is_taken(settings: Settings, models: Loaded) -> None:
-    app = create_app(replace(settings, max_in_flight=1), settings.redis_url or "", models)
+@pytest.fixture
+async def direct(settings: Settings, models: Loaded) -> AsyncIterator[Direct]:
+    app = create_app(replace(settings, max_in_flight=2), settings.redis_url or "", models)
     async with app.lifespan():
-        direct: Direct = app.state.direct
-        assert [name for name in BODIES if not direct.takes(scope(BODIES[name]))] == []
-        assert [name for name in ELSEWHERE if not direct.takes(scope(ELSEWHERE[name]))] == [
-            "long",
-            "too long",
-        ]
-        assert not direct.takes(scope(BODIES["hit"], method="GET"))
-        assert not direct.takes(scope(BODIES["hit"], path="/v1/cache/store"))
-        assert not direct.takes({"path": LOOKUP, "method": "POST", "headers": []})
-        for body in (*(one for one in ELSEWHERE.values() if len(one) <= LONGEST), b"{}"):
-            assert direct.answer(scope(body), body) is None
-        with_key = scope(BODIES["hit"])
-        with_key["headers"].append((b"origin", b"https://elsewhere.example"))
-        assert direct.answer(with_key, BODIES["hit"]) is None
+        yield app.state.direct
 
 
-async def test_as_many_are_in_flight_as_may_be(settings: Settings, models: Loaded) -> None:
-    app = create_app(replace(settings, max_in_flight=1), settings.redis_url or "", models)
-    async with app.lifespan():
-        direct: Direct = app.state.direct
-        one, other = (direct.answer(scope(BODIES["miss"]), BODIES["miss"]) for _ in range(2))
-        assert isinstance(one, Coroutine)
-        assert isinstance(other, Coroutine)
-        one.send(None)  # it waits for Redis now
-        assert await other is None
-        one.close()
-        third: Any = direct.answer(scope(BODIES["miss"]), BODIES["miss"])
-        assert isinstance(await third, Answered)
+async def answer(direct: Direct, body: bytes) -> Answered | None:
+    taken = direct.take(scope(body))
+    assert taken is not None
+    found = taken.answer(body)
+    taken.end(None)
+    return await found if isinstance(found, Coroutine) else found
+
+
+async def test_what_is_taken(direct: Direct) -> None:
+    for name, body in (BODIES | ELSEWHERE).items():
+        taken = direct.take(scope(body))
+        assert (taken is None) == (name in {"long", "too long"})
+        if taken is not None:
+            taken.end(None)
+    assert direct.take(scope(BODIES["hit"], method="GET")) is None
+    assert direct.take(scope(BODIES["hit"], path="/v1/cache/store")) is None
+    assert direct.take({"path": LOOKUP, "method": "POST", "headers": []}) is None
+    elsewhere = scope(BODIES["hit"])
+    elsewhere["headers"].append((b"origin", b"https://elsewhere.example"))
+    assert direct.take(elsewhere) is None
+
+
+async def test_what_is_answered(direct: Direct) -> None:
+    for body in BODIES.values():
+        assert isinstance(await answer(direct, body), Answered)
+    for body in (*(one for one in ELSEWHERE.values() if len(one) <= LONGEST), b"{}"):
+        assert await answer(direct, body) is None
+
+
+async def test_a_body_that_is_longer_than_it_says_is_not_answered(direct: Direct) -> None:
+    taken = direct.take(scope(b"{}"))
+    assert taken is not None
+    assert taken.answer(BODIES["hit"]) is None
+
+
+async def test_a_defect_goes_the_frameworks_way(
+    direct: Direct, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a defect")
+
+    for name in ("question", "answer_one"):
+        with monkeypatch.context() as patch:
+            patch.setattr(direct.services.lookup, name, broken)
+            assert await answer(direct, BODIES["miss"]) is None
+        assert "unexpected error in lookup" in caplog.text
+        caplog.clear()
+
+
+async def test_as_many_are_in_flight_as_may_be(direct: Direct) -> None:
+    taken = [direct.take(scope(BODIES["miss"])) for _ in range(3)]  # their bodies are still to come
+    assert [one is None for one in taken] == [False, False, True]
+    first = taken[0]
+    assert first is not None
+    first.end("499")
+    assert direct.take(scope(BODIES["miss"])) is not None
+
+
+async def test_who_may_not_is_told_before_his_body_comes(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    good = f"authorization: Bearer {create_key(keys, 'acme', Role.reader)}"
+    half = request(b'{"agent_type"', "content-length: 40")
+    with served(tmp_path / "data", keys_file=str(keys), max_in_flight="1") as service:
+        async with connected(service.port) as stranger:
+            assert (await asked(stranger, half)).status == 401
+        async with connected(service.port) as slow, connected(service.port) as other:
+            slow.send(request(b'{"agent_type"', "content-length: 40", good))
+            await anyio.sleep(0.3)  # until it has come
+            assert (await asked(other, whole(BODIES["hit"], good))).status == 429
+
+
+async def test_a_keys_file_that_cannot_be_read_is_an_answered_error(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    good = f"authorization: Bearer {create_key(keys, 'acme', Role.reader)}"
+    with served(tmp_path / "data", keys_file=str(keys)) as service:
+        keys.unlink()
+        keys.symlink_to(keys)  # ELOOP
+        async with connected(service.port) as connection:
+            assert (await asked(connection, whole(BODIES["hit"], good))).status == 500

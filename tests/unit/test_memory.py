@@ -134,12 +134,18 @@ def test_what_is_forgotten_while_it_is_read_is_not_kept(memory: Memory, reads: R
     assert memory.entries == 0
 
 
-def test_a_change_that_was_read_before_doesnt_reach_what_is_being_read(memory: Memory, reads: Reads) -> None:
-    """The stream's order says that what is on its way is newer."""
+def test_what_changes_while_it_is_read_is_not_kept(memory: Memory, reads: Reads) -> None:
+    """Redis serves others within an exchange: nobody knows which came first."""
     first = wanted(memory, reads, "a")
     memory.changed(["a"])
     memory.keep(first, named("a"), 7, 1000)
-    assert memory.get(ACME.tenant, "a")
+    assert memory.get(ACME.tenant, "a") is None
+
+
+def test_without_a_memory_nothing_is_remembered() -> None:
+    memory = Memory(0)
+    memory.doubt(ACME.tenant)
+    assert not memory._doubted
 
 
 def test_doubt_ends_with_a_later_confirmation(memory: Memory, reads: Reads, clock: Clock) -> None:
