@@ -2,20 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from redis import Redis
 
+from service import migrate
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
+from service.cache.invalidation import Keyspace, Where
+from service.errors import LayoutError
 from service.model import Datatype, Hit, Miss, Stored
 from service.settings import Settings
 from service.store import forms
 from service.store.index import ensure_indexes, load_schema
 from service.store.keys import Keys
-from service.store.layout import publish_generation
+from service.store.layout import publish_generation, read_generation
 from service.wiring import Loaded, Parts, opened
 from tests.helpers import accepted, keep, look, near, vector
 
@@ -169,3 +173,71 @@ async def test_a_generation_without_places_goes_on(
     answer = await look(parts, keys, prompt="q", embedding=near(7, 0.8), **SEMANTIC)
     assert nearest(answer) == (ids[7], pytest.approx(0.8, abs=5e-3))
     assert "FT.AGGREGATE" not in sent  # RediSearch goes on choosing
+
+
+@pytest.mark.parametrize("datatype", ["float32", "float16"])
+async def test_a_lost_record_of_a_generation_is_made_as_its_index_is(
+    parts: Parts, keys: TenantKeys, redis: Redis, datatype: Datatype
+) -> None:
+    """What doctor advises where the record was evicted: `semcached migrate up`."""
+    assert parts.responses.generation is not None
+    names = Keys(parts.settings.key_prefix)
+    for partition in range(parts.settings.partitions):
+        redis.execute_command("FT.DROPINDEX", names.index(partition, parts.responses.generation), "DD")
+    older = msgspec.structs.replace(parts.responses.generation, placed=False, datatype=datatype)
+    schema = load_schema(parts.settings.schema_dir / "responses.yaml", older.dim)
+    await ensure_indexes(parts.redis, names, older, parts.settings.partitions, schema)
+    await publish_generation(parts.redis, names, older)
+    await parts.attach(lambda _: None)
+    ids = await fill(parts, keys, [1, 2])
+    redis.delete(names.meta("responses:generation"))
+    await migrate.up(parts.target, lambda _: None)
+    assert await read_generation(parts.redis, names) == older
+    await parts.attach(lambda _: None)
+    answer = await look(parts, keys, prompt="q", embedding=near(2, 0.8), **SEMANTIC)
+    assert nearest(answer) == (ids[2], pytest.approx(0.8, abs=5e-3))
+
+
+async def test_a_record_that_does_not_fit_its_index_is_told(parts: Parts) -> None:
+    assert parts.responses.generation is not None
+    other = msgspec.structs.replace(parts.responses.generation, datatype="float32")
+    await publish_generation(parts.redis, Keys(parts.settings.key_prefix), other)
+    with pytest.raises(LayoutError, match="float16 vectors, the generation's record says float32"):
+        await parts.attach(lambda _: None)
+
+
+async def test_an_index_that_is_no_graph_is_not_walked(
+    settings: Settings, models: Loaded, redis_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "MANY", 3)
+    for name in ("responses.yaml", "tools.yaml"):
+        text = (settings.schema_dir / name).read_text().replace("algorithm: hnsw", "algorithm: flat")
+        kept = [line for line in text.splitlines() if not line.strip().startswith(("m:", "ef_"))]
+        (tmp_path / name).write_text("\n".join(kept))
+    async with opened(replace(settings, schema_dir=tmp_path), redis_server.url, models) as parts:
+        await parts.attach(lambda _: None)
+        keys = parts.keyring.of(operator("acme"))
+        ids = await fill(parts, keys, range(1, 20))
+        for _ in range(3):
+            answer = await look(parts, keys, prompt="q", embedding=near(7, 0.9), **SEMANTIC)
+            assert nearest(answer) == (ids[7], pytest.approx(0.9, abs=1e-3))
+
+
+async def test_a_scope_that_lost_its_entries_is_walked_once_more_at_most(
+    parts: Parts, keys: TenantKeys, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "MANY", 20)
+    ids = await fill(parts, keys, range(1, 25))
+    question: dict[str, Any] = {"prompt": "q", "embedding": near(1, 0.9), **SEMANTIC}
+    for _ in range(3):
+        await look(parts, keys, **question)
+    assert [forms.WALK in one for one in sent if "KNN" in one] == [False, True, True]
+    for entry_id in list(ids.values())[5:]:
+        predicates = await parts.invalidator.predicates([Where(entry_id=entry_id)], [Keyspace.RESPONSES])
+        await parts.invalidator.run(keys, predicates)
+    sent.clear()
+    for _ in range(3):
+        assert nearest(await look(parts, keys, **question))[0] == ids[1]
+    walks = [forms.WALK in one for one in sent if "KNN" in one and "expires_at" not in one]
+    assert walks == [True, False, False]
+    assert forms.READ_ALL in [one for one in sent if "KNN" in one][-1]

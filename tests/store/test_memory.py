@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import anyio
@@ -21,13 +21,25 @@ import msgspec
 import pytest
 from redis import Redis
 
+from bench.proxy import Proxy
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.faceted import accepted as faceted_accepted
 from service.cache.invalidation import Where
 from service.cache.memory import LONGEST_S
 from service.cache.ports import Work
-from service.model import Hit, LookupRequest, Miss, Origin, Policy, Reason, Refused, StoreRequest, Tier
+from service.model import (
+    Hit,
+    LookupRequest,
+    Miss,
+    Origin,
+    Policy,
+    Reason,
+    Refused,
+    Stored,
+    StoreRequest,
+    Tier,
+)
 from service.settings import Settings
 from service.store.embedded import EmbeddedRedis
 from service.wiring import Loaded, Parts, opened
@@ -672,3 +684,69 @@ async def test_answers_are_never_older_than_the_bound(near: Parts, far: Parts, k
                 group.start_soon(trial.change, parts)
     assert trial.stale == []
     assert min(trial.hits[Origin.MEMORY], trial.hits[Origin.EXACT]) > 100, trial.hits
+
+
+class Segments(Proxy):
+    """Hands requests on in pieces, as a network does: Redis serves others in between."""
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
+    ) -> None:
+        while chunk := await reader.read(1448):
+            writer.write(chunk)
+            await writer.drain()
+            if not replies:
+                await asyncio.sleep(0.001)  # until the next segment
+
+
+async def test_what_changes_within_an_exchange_is_not_served(
+    near: Parts, far: Parts, keys: TenantKeys, models: Loaded, redis: Redis
+) -> None:
+    proxy = Segments(near.settings.redis_url or "")
+    async with await asyncio.start_server(proxy.accept, "127.0.0.1", 0) as server:
+        at = urlsplit(near.settings.redis_url or "")
+        who, _, _ = at.netloc.rpartition("@")
+        there = at._replace(netloc=f"{who}@127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with service(near.settings, models, there.geturl()) as behind:
+            stale = sum([await changed_while_read(behind, far, keys, redis) for _ in range(4)])
+    assert stale == 0
+
+
+async def changed_while_read(parts: Parts, far: Parts, keys: TenantKeys, redis: Redis) -> int:
+    """Of 64 entries that are read to be kept, and deleted behind that: how many are served afterwards."""
+
+    async def ask(at: int) -> Hit | Miss:
+        return await look(parts, keys, prompt=f"q{at}", embedding=vector(at), tiers=["exact"])
+
+    stored = [await keep(far, keys, prompt=f"q{at}", embedding=vector(at)) for at in range(64)]
+    for _ in range(2):
+        await asyncio.gather(*(ask(at) for at in range(64)))
+    names = [keys_of(parts, one.entry_id)[0] for one in stored]
+    random.shuffle(names)
+    deleting = asyncio.to_thread(lambda: [redis.unlink(name) for name in names])
+    await asyncio.gather(deleting, *(ask(at) for at in range(64)))
+    for _ in range(10):
+        await anyio.sleep(0.02)  # while beats go on
+        await ask(0)
+    return sum([isinstance(await ask(at), Hit) for at in range(64)])
+
+
+async def test_a_store_that_follows_a_hit_is_not_refused_for_an_old_invalidation(
+    near: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.cache.lookup.SKEW_MS", 50)
+    await keep(near, keys, **Q)
+    await recalled(near, keys)
+    assert await invalidated(near, keys, source="doc1") == 0
+    await anyio.sleep(0.2)  # longer than SKEW_MS
+    hit = await recalled(near, keys)
+    follows: dict[str, Any] = {"response": '"new"', "sources": ["doc1"], "lookup_id": hit.lookup_id}
+    (answer,) = await near.store.answer([accepted(keys, near, **(Q | follows))], keys)
+    assert isinstance(answer, Stored)
+
+
+async def test_the_largest_batch_is_stored(near: Parts, keys: TenantKeys) -> None:
+    """As large as HTTP lets in, which is more than may wait on a lane."""
+    body = msgspec.json.encode("x" * 65_000).decode()
+    batch = [accepted(keys, near, prompt=f"p{at}", embedding=vector(at), response=body) for at in range(256)]
+    assert {type(one) for one in await near.store.answer(batch, keys)} == {Stored}
