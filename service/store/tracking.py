@@ -1,8 +1,9 @@
 """Keeps `cache.memory` true, over one connection of its own with CLIENT TRACKING (RESP3).
 
 Redis remembers the keys that are read over it, and says once when one of them changes: written, deleted,
-expired, evicted. Replies and such words come in the order in which things happened. OPTIN: only what follows
-a CLIENT CACHING YES is remembered, here a transaction that reads a record and when its document was stored.
+expired, evicted. Replies and such words come in the order in which things happened, but Redis serves others
+within an exchange: what is told to have changed while it is read is not kept. OPTIN: only what follows a
+CLIENT CACHING YES is remembered, here a transaction that reads a record and when its document was stored.
 
 While somebody asks, an ECHO goes out every `BEAT_S`; its answer confirms what came before it. Each exchange
 ends in an ECHO of its own number: answers that are others' end the connection.
