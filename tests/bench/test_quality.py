@@ -62,7 +62,7 @@ def test_pairs_are_decided_as_the_service_does(tmp_path: Path, minilm: MiniLM) -
         answers = asked_alone(service.http, chosen)
     for one, answer in zip(said, answers, strict=True):
         (candidate,) = answer["decision"]["candidates"]
-        assert candidate["similarity"] == pytest.approx(one.similarity, abs=1e-5)
+        assert candidate["similarity"] == pytest.approx(one.similarity, abs=2e-4)
         assert (answer["outcome"] == "hit") == decide.serves(one, verifier)
     assert 0 < sum(answer["outcome"] == "hit" for answer in answers) < len(chosen)
 
