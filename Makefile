@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUALITY_ARGS ?=
+ALONE := tests/faults tests/bench/test_faults.py tests/bench/test_crash.py
 
 .PHONY: serve test lint bench lock clean
 
@@ -11,8 +12,8 @@ serve: .venv/.serve
 
 # Deadlines and crashes one at a time; everything else file by file on two cores.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/faults --ignore=tests/bench $(PYTEST_ARGS)
-	$(BIN)/python -m pytest tests/faults tests/bench $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(ALONE) $(PYTEST_ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

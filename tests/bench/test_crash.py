@@ -1,4 +1,4 @@
-"""The crash loop: a minute of it, a little with power cuts, and that it finds what is lost."""
+"""The crash loop: half a minute of it, a little with power cuts, and that it finds what is lost."""
 
 import logging
 from pathlib import Path
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.anyio
 log = logging.getLogger(__name__)
 
 
-async def test_a_minute_of_crashes() -> None:
-    report = await crash(Options(minutes=1, seed=20))
+async def test_half_a_minute_of_crashes() -> None:
+    report = await crash(Options(minutes=0.5, seed=20))
     log.info("%s", report)
     assert report.good, report
     assert report.checks > 1

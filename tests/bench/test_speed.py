@@ -22,7 +22,7 @@ NO_OPS = {"no-op Litestar", "no-op ASGI"}
 
 def run(output: Path, name: str, *arguments: str) -> dict[str, Any]:
     """Its JSON. An answer that isn't what a row measures ends the bench with an error."""
-    tiny = ["--rounds", "1", "--seconds", "0.4", "--output", str(output)]
+    tiny = ["--rounds", "1", "--seconds", "0.15", "--output", str(output)]
     subprocess.run(
         [sys.executable, "-m", f"bench.{name}", *arguments, *tiny],
         cwd=ROOT,
