@@ -184,7 +184,7 @@ async def test_cancelled_callers_harm_nobody(
         log.info("%d operations: %s", OPERATIONS, tally)
         assert tally.wrong == 0
         assert tally.failed == 0
-        assert tally.cancelled > OPERATIONS * 0.4
+        assert tally.cancelled > OPERATIONS * 0.25  # most are answered before their time
         assert await balanced(parts)
 
 
@@ -291,7 +291,7 @@ async def test_stray_replies_among_many(
 
 async def test_a_queue_for_connections_is_not_redis_fault(settings: Settings, models: Loaded) -> None:
     """Redis is slow, and answers each call in time; ten times as many callers as connections are not."""
-    async with through_a_proxy(replace(settings, redis_timeout_s=0.5), models, 0.15) as (_, parts):
+    async with through_a_proxy(replace(settings, redis_timeout_s=0.5), models, 0.1) as (_, parts):
         late, text = 0, "x" * LARGE
 
         async def one() -> None:
