@@ -48,7 +48,9 @@ class RedisClient:
         self._counted: Exception | None = None
         self._probing: asyncio.Task[None] | None = None
 
-    async def run(self, commands: Sequence[Command], budget: Budget | None = None) -> list[Any]:
+    async def run(
+        self, commands: Sequence[Command], budget: Budget | None = None, lane: str | None = None
+    ) -> list[Any]:
         """Raw RESP2 replies in order, in one round trip. An error reply stands in its place as an exception.
 
         The commands stay together, but share a connection with those of other calls (`Lanes.send` says
@@ -57,6 +59,7 @@ class RedisClient:
         Args:
             commands: each with its arguments.
             budget: what the request may still wait, lessened by what this took; else the settings' time.
+            lane: where it must keep its place behind what was sent there (`Lanes.send`).
 
         Raises:
             StoreUnavailableError: no answer in time, or the breaker is open.
@@ -69,7 +72,7 @@ class RedisClient:
         budget = budget or Budget(self._timeout_s)
         begun = perf_counter()
         try:
-            return await self._watched(commands, begun, budget.left_s)
+            return await self._watched(commands, begun, budget.left_s, lane)
         except TimeoutError:
             REDIS_FAILURES.labels("busy").inc()
             raise StoreUnavailableError("no time was left for Redis: this process is busy") from None
@@ -96,9 +99,11 @@ class RedisClient:
         (reply,) = await self.values([command], None if timeout_s is None else Budget(timeout_s))
         return reply
 
-    async def _watched(self, commands: Sequence[Command], begun: float, left_s: float) -> list[Any]:
+    async def _watched(
+        self, commands: Sequence[Command], begun: float, left_s: float, lane: str | None
+    ) -> list[Any]:
         """What goes wrong with Redis counts for the breaker; a TimeoutError: it may be our fault."""
-        replies = await self.lanes.send(commands, begun + left_s)
+        replies = await self.lanes.send(commands, begun + left_s, lane)
         if isinstance(replies, TimeoutError) and self._is_excused(begun, left_s):
             raise replies
         if isinstance(replies, Exception):

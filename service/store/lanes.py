@@ -175,18 +175,19 @@ class Lanes:
     def _lane(self) -> Lane:
         return Lane(self._connections, self._timeout_s / 2)
 
-    async def send(self, commands: Sequence[Command], until: float) -> Outcome:
+    async def send(self, commands: Sequence[Command], until: float, lane: str | None = None) -> Outcome:
         """Replies, or what went wrong on the way, if only that there were none by then.
 
         Reads, searches, and writes with transactions have a lane each, known by the first command, so that
         what is slow holds up its like only. What may wait longer than ordinary calls, is large, or begins
-        with a command not listed here (it may take long, or change its connection) goes alone.
+        with a command not listed here (it may take long, or change its connection) goes alone. With `lane` it
+        goes there, behind what was sent before and perhaps not waited for.
 
         Raises:
             TimeoutError: it was not even sent: this process is busy.
         """
         packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type] # its stub knows tuples of one
-        name = _LANES.get(str(commands[0][0]))
+        name = lane or _LANES.get(str(commands[0][0]))
         if name is None or len(packed) > LARGE or until - perf_counter() > self._timeout_s:
             return await self._alone(packed, len(commands), until)
         return await self._shared[name].send(packed, len(commands), until)

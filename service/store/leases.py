@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 
 from service.cache.digests import TenantKeys
-from service.store.client import RedisClient
+from service.store.client import RedisClient, value_of
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
 
+TAKING = "write"
+"""The lane on which leases are taken."""
 REFUSED = b"-"
 REFUSED_MS = 2000
 """How long nobody waits for what was refused."""
@@ -35,7 +37,9 @@ class RedisLeases:
         Between the two commands another may have taken it: then two lead, which costs one answer more.
         """
         key = self._key(keys, name)
-        if await self._redis.call("GET", key) != token.encode():
+        # Who was cancelled while he took it doesn't know whether he has it: the question must not overtake.
+        (holder,) = await self._redis.run([("GET", key)], lane=TAKING)
+        if value_of(holder) != token.encode():
             return
         if refused:
             await self._redis.call("SET", key, REFUSED, "XX", "PX", REFUSED_MS)

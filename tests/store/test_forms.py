@@ -39,9 +39,9 @@ def sent(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     run = type(parts.redis).run
 
-    async def noted(self: Any, commands: Sequence[Any], budget: Any = None) -> Any:
+    async def noted(self: Any, commands: Sequence[Any], budget: Any = None, lane: Any = None) -> Any:
         found.extend(str(one[2] if one[0] == "FT.SEARCH" else one[0]) for one in commands)
-        return await run(self, commands, budget)
+        return await run(self, commands, budget, lane)
 
     monkeypatch.setattr(type(parts.redis), "run", noted)
     return found

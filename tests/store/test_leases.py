@@ -1,5 +1,6 @@
 """Of callers that miss the same at the same time one leads; the others are served what it stores."""
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -13,6 +14,8 @@ from service.cache.ports import Work
 from service.cache.tickets import issued, ticket
 from service.errors import StoreUnavailableError
 from service.model import Hit, LookupRequest, Miss
+from service.store.keys import Keys
+from service.store.leases import RedisLeases
 from service.wiring import Parts
 from tests.helpers import keep
 
@@ -194,3 +197,21 @@ async def test_a_late_reply_of_redis_sends_nobody_on(
                 await anyio.sleep(0.01)
             await keep(parts, keys, prompt="who leads?", lookup_id=leader.lookup_id)
     assert isinstance(got[0], Hit)
+
+
+async def test_who_is_cancelled_while_he_takes_one_gives_it_back(
+    parts: Parts, keys: TenantKeys, redis: Redis, prefix: str
+) -> None:
+    """What takes it may still be on its way, behind a long write."""
+    book = RedisLeases(parts.redis, Keys(prefix), parts.responses)
+    for number in range(40):
+        name, much = f"{number:032x}", [("SET", f"{prefix}:long", "x" * 30_000)]
+        long = [asyncio.create_task(parts.redis.run(much)) for _ in range(30)]
+        taking = asyncio.create_task(book.take(keys, name, "token", 30_000))
+        for _ in range(2):
+            await asyncio.sleep(0)  # it is sent
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        await book.release(keys, name, "token", refused=False)
+        await asyncio.gather(*long)
+    assert list(redis.scan_iter(f"{prefix}:*leases*", count=1000)) == []

@@ -58,11 +58,11 @@ def trips(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> list[list[Any]]:
     made: list[list[Any]] = []
     run = type(parts.redis).run
 
-    async def noted(self: Any, commands: Any, budget: Any = None) -> Any:
+    async def noted(self: Any, commands: Any, budget: Any = None, lane: Any = None) -> Any:
         names = [command[0] for command in commands]
         if "SET" not in names:  # what is written behind
             made.append(names)
-        return await run(self, commands, budget)
+        return await run(self, commands, budget, lane)
 
     monkeypatch.setattr(type(parts.redis), "run", noted)
     return made
