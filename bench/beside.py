@@ -151,7 +151,7 @@ def with_job(bench: "Bench", job: Job, unsent: list[float]) -> Around:
 
     def around(run: Callable[[], Slice]) -> Slice:
         bench.second.start(job)
-        time.sleep(LEAD_S)
+        time.sleep(LEAD_S)  # until the other load is under way
         found = run()
         sample = bench.second.result()
         unsent.append(sample.unsent / max(1, sample.unsent + sample.sent))

@@ -21,7 +21,7 @@ def commands_of(redis: Redis, act: Callable[[], Any]) -> list[Command]:
         connection.send_command("MONITOR")
         connection.read_response()
         act()
-        time.sleep(0.01)
+        time.sleep(0.01)  # until MONITOR has told of the last of it
         redis.echo("the end")
         return list(iter(lambda: parsed(connection.read_response()), (b"ECHO", b"the end")))
     finally:

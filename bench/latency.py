@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -181,7 +182,7 @@ def raw_exact(bench: Bench) -> list[tuple[bytes, ...]]:
     """GET of the records that the exact lookups read."""
     found: list[tuple[bytes, ...]] = []
     for body in bench.op("exact").bodies[:HOT]:
-        seen = commands_of(bench.redis.redis, lambda body=body: bench.plain.post("/v1/cache/lookup", body))  # type: ignore[misc]
+        seen = commands_of(bench.redis.redis, partial(bench.plain.post, "/v1/cache/lookup", body))
         found.append((b"GET", record_key(seen)))
     return found
 
@@ -191,7 +192,7 @@ def raw_semantic(bench: Bench) -> list[tuple[bytes, ...]]:
     found = []
     for at, body in enumerate(bench.op("semantic").bodies[: 4 * HOT]):
         asked_so = body | {"prompt": f"captured {at}"}
-        seen = commands_of(bench.redis.redis, lambda one=asked_so: bench.plain.post("/v1/cache/lookup", one))  # type: ignore[misc]
+        seen = commands_of(bench.redis.redis, partial(bench.plain.post, "/v1/cache/lookup", asked_so))
         found += searches(seen)
     return found
 

@@ -89,7 +89,7 @@ def doing_nothing(kind: str, answers: Path, workers: int = 1) -> Iterator[tuple[
                     socket.create_connection(("127.0.0.1", port)).close()
                     break
                 except OSError:
-                    time.sleep(0.05)
+                    time.sleep(0.05)  # until it listens
             yield port, process.pid
         finally:
             process.terminate()
