@@ -63,6 +63,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._fruitless = 0  # bytes since the last piece of a body: an endless trailer, or chunk extension
         self._progress = False
         self._part = 0  # bytes of a body since its timer was set
+        self._parsing = False
+        self._within: float | None = None  # s, what the timer is to be set to after parsing
+        self._reset = False  # whether it is
         state = getattr(self.app, "state", None)  # an application of Litestar's has one
         self._direct: Direct | None = getattr(state, "direct", None)
         self._taken: Taken | None = None
@@ -120,6 +123,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 self._read_within(HEAD_S)
             self._head_bytes += len(data)
         self._progress = False
+        self._parsing = True
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # the parser stops before the body, which would come as a request
@@ -128,6 +132,11 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(431 if self._fields > HEADERS else 400)
             return
+        finally:
+            self._parsing = False
+            if self._reset:
+                self._reset = False
+                self._read_within(self._within)
         self._fruitless = 0 if self._progress or self._in_head else self._fruitless + len(data)
         if self._fruitless > HEAD_BYTES or (self._in_head and self._head_bytes > HEAD_BYTES):
             self._refuse(431)
@@ -223,6 +232,10 @@ class LimitedProtocol(HttpToolsProtocol):
         cycle.on_response()
 
     def _read_within(self, seconds: float | None) -> None:
+        """How long until `_too_slow`. What comes in one piece is parsed without a timer in between."""
+        if self._parsing:
+            self._within, self._reset = seconds, True
+            return
         if self._read_timer is not None:
             self._read_timer.cancel()
         self._read_timer = None if seconds is None else self.loop.call_later(seconds, self._too_slow)

@@ -14,7 +14,7 @@ PUBLIC = ["^/livez$", "^/readyz$", "^/health$", "^/metrics$", "^/docs"]
 Connection = ASGIConnection[Any, Any, Any, Any]
 
 
-_TOLD = frozenset({b"x-semcached-key", b"authorization", b"x-api-key", b"origin"})
+_TOLD = frozenset({b"x-semcached-key", b"authorization", b"x-api-key", b"origin", b"content-length"})
 
 OWN = "x-semcached-key"
 """Has the tenant's key where `Authorization` has a provider's."""
@@ -40,7 +40,7 @@ class Authentication(AbstractAuthenticationMiddleware):
 
 
 def told(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
-    """Those of a request's headers that say who asks; the first of each name."""
+    """Those of a request's headers that say who asks, and how much; the first of each name."""
     given: dict[bytes, str] = {}
     for name, value in headers:
         if name in _TOLD:

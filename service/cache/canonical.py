@@ -27,6 +27,9 @@ Content = str | list[dict[str, Any]] | None
 LONGEST_TEXT = 8192
 """Characters that the semantic tier takes: comparing costs the whole service's time."""
 
+COMMON_SCOPE = 2048
+"""Bytes of a scope whose digest is remembered."""
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -95,7 +98,7 @@ def conversation(messages: list[Message]) -> bytes:
 
 def _identity(key: DigestKey, request: QueryFields, scope: bytes, body: bytes, history: bytes) -> Identity:
     temperature = None if request.temperature is None else float(request.temperature)
-    scope_digest = key.digest("scope", scope)
+    scope_digest = key.scope(scope) if len(scope) <= COMMON_SCOPE else key.digest("scope", scope)
     return Identity(
         entry_id=key.digest("entry", _encode([scope_digest, temperature]) + body),
         tenant=key.tenant,

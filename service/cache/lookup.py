@@ -8,7 +8,6 @@ never errors.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from time import perf_counter
 
 import msgspec
@@ -22,7 +21,7 @@ from service.cache.leases import Leases, Wish, life_s
 from service.cache.memory import Memory
 from service.cache.pointers import Pointers
 from service.cache.policy import DEFAULT, filled, weighed
-from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Uses, Verifier, Work
+from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Sought, Uses, Verifier, Work
 from service.cache.question import VERIFIED, Question
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.cache.sharing import Shared
@@ -309,32 +308,36 @@ class Lookup:
         asked = [question for question in questions if question.tiers]
         if not asked:
             return
-        wanted = [
-            (question, identity)
-            for question in asked
-            if Tier.EXACT in question.tiers
-            for identity in question.query.identities
-        ]
-        ids = [identity.entry_id for _, identity in wanted]
-        texts = [(question, question.text) for question in asked if question.may_be_embedded]
-        names = [self._embeddings.name(text or "", run.keys) for _, text in texts]
-        pointed = [q for q, _ in texts if self._pointers is not None and q.may_be_pointed]
-        leads = [identity.entry_id for q in pointed for identity in q.query.identities]
-        records, sealed, number, pointers = await self._responses.first(
-            run.keys, ids, names, run.budget, leads
-        )
-        now = self._clock()
-        for (question, text), name, blob in zip(texts, names, sealed, strict=True):
-            question.kept = Wanted(text or "", name, blob)
-        found = iter(pointers)
-        for question in pointed:
-            question.pointers = list(islice(found, len(question.query.identities)))
-        for question in asked:
-            question.number = number
-        for (question, identity), record in zip(wanted, records, strict=True):
-            if question.judge_exact(identity.entry_id, record, now) and identity.entry_id == question.own_id:
-                self._memory.hit(run.keys, identity.entry_id)
+        await self._read_first(asked, run, known=True)
+        again = [one for one in asked if one.kept is None and one.served is None and one.may_be_embedded]
+        for question in again:
+            self._memory.recent.discard(question.own_id)
+        if again:
+            await self._read_first(again, run, known=False)
         run.stages_ms["exact"] = _ms_since(begun)
+
+    async def _read_first(self, asked: Sequence[Question], run: Run, *, known: bool) -> None:
+        """Look for each under its own ids, and read what is of use if nothing is there.
+
+        With `known`, what was hit before is expected to be hit again, and nothing more is read for it.
+        """
+        sought = [self._sought(one, run.keys, known=known) for one in asked]
+        found, number = await self._responses.first(run.keys, sought, run.budget)
+        now = self._clock()
+        for question, wanted, first in zip(asked, sought, found, strict=True):
+            question.number, question.pointers = number, first.pointers
+            if wanted.embedding is not None:
+                question.kept = Wanted(question.text or "", wanted.embedding, first.embedding)
+            for entry_id, record in zip(wanted.entry_ids, first.records, strict=True):
+                if question.judge_exact(entry_id, record, now) and entry_id == question.own_id:
+                    self._memory.hit(run.keys, entry_id)
+
+    def _sought(self, question: Question, keys: TenantKeys, *, known: bool) -> Sought:
+        ids = [one.entry_id for one in question.query.identities] if Tier.EXACT in question.tiers else []
+        if (known and ids and ids[0] in self._memory.recent) or not question.may_be_embedded:
+            return Sought(ids)
+        name = self._embeddings.name(question.text or "", keys)
+        return Sought(ids, name, pointed=self._pointers is not None and question.may_be_pointed)
 
     async def _pointed(self, questions: Sequence[Question], run: Run) -> None:
         """Serve what answered the same words before, where nothing speaks against it now."""
@@ -345,9 +348,10 @@ class Lookup:
         leads = [(question, pointer) for question, pointer in found if pointer is not None]
         if not leads:
             return
-        read = await self._responses.first(run.keys, [to.entry_id for _, to in leads], [], run.budget)
-        for (question, pointer), record in zip(leads, read.records, strict=True):
-            pointers.follow(question, pointer, record, self._verifier)
+        sought = [Sought([pointer.entry_id]) for _, pointer in leads]
+        read, _ = await self._responses.first(run.keys, sought, run.budget)
+        for (question, pointer), first in zip(leads, read, strict=True):
+            pointers.follow(question, pointer, first.records[0], self._verifier)
         run.stages_ms["pointer"] = _ms_since(begun)
 
     async def _semantic(self, questions: Sequence[Question], run: Run) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from service.cache.digests import TenantKeys
 from service.cache.ports import Coherence, Reading
+from service.cache.recent import Recent
 from service.model import Record, Tenant
 from service.telemetry import MEMORY_BYTES, MEMORY_ENTRIES
 
@@ -57,7 +58,8 @@ class Memory:
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._reading: dict[str, Reading] = {}
         self._doubted: dict[Tenant, float] = {}  # since when
-        self._doorkeeper = Doorkeeper(SEEN)
+        self.recent = Recent(SEEN)
+        """Ids of entries that Redis served lately."""
         self._confirmed = float("-inf")
         self.coherence: Coherence | None = None
         self.looks = 0
@@ -94,7 +96,9 @@ class Memory:
 
     def hit(self, keys: TenantKeys, entry_id: str) -> None:
         """Redis served it. From its second time on it is read to be kept: what comes once costs nothing."""
-        if self.coherence is None or entry_id in self._kept or not self._doorkeeper.knows(entry_id):
+        known = entry_id in self.recent
+        self.recent.add(entry_id)
+        if self.coherence is None or entry_id in self._kept or not known:
             return
         if entry_id in self._reading or len(self._reading) >= MOST_READING:
             return
@@ -167,20 +171,3 @@ class Memory:
     def _tell(self) -> None:
         MEMORY_ENTRIES.set(len(self._kept))
         MEMORY_BYTES.set(self.bytes)
-
-
-class Doorkeeper:
-    """Remembers the last ids that came, between `most` and twice as many."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._young: set[str] = set()
-        self._old: set[str] = set()
-
-    def knows(self, entry_id: str) -> bool:
-        """Whether it came before."""
-        known = entry_id in self._young or entry_id in self._old
-        if len(self._young) >= self._most:
-            self._old, self._young = self._young, set()
-        self._young.add(entry_id)
-        return known

@@ -94,13 +94,20 @@ class NewEntry(NamedTuple):
     lookup: Ticket | None = None  # the one that it follows: an invalidation since then refuses it
 
 
-class First(NamedTuple):
-    """What the first round trip of a lookup brings."""
+class Sought(NamedTuple):
+    """What a question wants to be read first."""
 
-    records: list[Record | None]  # None: absent, or not believed
-    embeddings: list[bytes | None]  # sealed, as they are kept
-    number: int  # of the last invalidation
-    pointers: list[bytes | None]  # sealed
+    entry_ids: Sequence[str]
+    embedding: str | None = None  # its name
+    pointed: bool = False  # whether the ids' pointers are wanted
+
+
+class First(NamedTuple):
+    """What the first round trip of a lookup brings for a question."""
+
+    records: list[Record | None]  # by id; None: absent, or not believed
+    embedding: bytes | None  # sealed, as it is kept
+    pointers: list[bytes | None] | None  # sealed, by id; None: not wanted
 
 
 class Coming(NamedTuple):
@@ -138,14 +145,9 @@ class Responses(Protocol):
         """
 
     async def first(
-        self,
-        keys: TenantKeys,
-        entry_ids: Sequence[str],
-        embeddings: Sequence[str],
-        budget: Budget,
-        pointers: Sequence[str] = (),
-    ) -> First:
-        """Records by id, embeddings by name, pointers by id, in order, and where the invalidations stand.
+        self, keys: TenantKeys, sought: Sequence[Sought], budget: Budget
+    ) -> tuple[list[First], int]:
+        """What each question wants, in order, and the number of the last invalidation.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time.

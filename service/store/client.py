@@ -21,6 +21,7 @@ from service.store.connections import Connections, UnboundError
 from service.store.lag import Lag
 from service.store.lanes import Command as Command  # noqa: PLC0414 - whoever sends some asks here
 from service.store.lanes import Lanes
+from service.store.link import Outcome
 from service.telemetry import BREAKER_OPEN, REDIS_FAILURES, REDIS_SECONDS
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,8 @@ class RedisClient:
         budget = budget or Budget(self._timeout_s)
         begun = perf_counter()
         try:
-            return await self._watched(commands, begun, budget.left_s, lane)
+            replies = await self.lanes.send(commands, begun + budget.left_s, lane)
+            return self._checked(replies, begun, budget.left_s)
         except TimeoutError:
             REDIS_FAILURES.labels("busy").inc()
             raise StoreUnavailableError("no time was left for Redis: this process is busy") from None
@@ -99,11 +101,8 @@ class RedisClient:
         (reply,) = await self.values([command], None if timeout_s is None else Budget(timeout_s))
         return reply
 
-    async def _watched(
-        self, commands: Sequence[Command], begun: float, left_s: float, lane: str | None
-    ) -> list[Any]:
+    def _checked(self, replies: Outcome, begun: float, left_s: float) -> list[Any]:
         """What goes wrong with Redis counts for the breaker; a TimeoutError: it may be our fault."""
-        replies = await self.lanes.send(commands, begun + left_s, lane)
         if isinstance(replies, TimeoutError) and self._is_excused(begun, left_s):
             raise replies
         if isinstance(replies, Exception):

@@ -1,7 +1,7 @@
 """How commands get to Redis: joined with those of other calls on a lane, or alone."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from time import perf_counter
 
 import hiredis
@@ -175,8 +175,8 @@ class Lanes:
     def _lane(self) -> Lane:
         return Lane(self._connections, self._timeout_s / 2)
 
-    async def send(self, commands: Sequence[Command], until: float, lane: str | None = None) -> Outcome:
-        """Replies, or what went wrong on the way, if only that there were none by then.
+    def send(self, commands: Sequence[Command], until: float, lane: str | None = None) -> Awaitable[Outcome]:
+        """Replies, to be awaited, or what went wrong on the way, if only that there were none by then.
 
         Reads, searches, and writes with transactions have a lane each, known by the first command, so that
         what is slow holds up its like only. What may wait longer than ordinary calls, is large, or begins
@@ -189,8 +189,8 @@ class Lanes:
         packed = b"".join([hiredis.pack_command(command) for command in commands])  # type: ignore[arg-type] # its stub knows tuples of one
         name = lane or _LANES.get(str(commands[0][0]))
         if name is None or len(packed) > LARGE or until - perf_counter() > self._timeout_s:
-            return await self._alone(packed, len(commands), until)
-        return await self._shared[name].send(packed, len(commands), until)
+            return self._alone(packed, len(commands), until)
+        return self._shared[name].send(packed, len(commands), until)
 
     async def _alone(self, packed: bytes, count: int, until: float) -> Outcome:
         async with asyncio.timeout(until - perf_counter()):

@@ -32,7 +32,7 @@ _text_decoder = msgspec.msgpack.Decoder(tuple[str, str])
 def seal(record: Record, key: DigestKey) -> bytes:
     """The bytes kept in Redis."""
     body = _encoder.encode(record)
-    return VERSION + key.mac(VERSION + body) + body
+    return VERSION + key.mac(VERSION, body) + body
 
 
 def unseal(blob: bytes | None, entry_id: str, keys: TenantKeys) -> Record | None:
@@ -49,13 +49,13 @@ def unseal(blob: bytes | None, entry_id: str, keys: TenantKeys) -> Record | None
 def seal_text(text: str, name: str, key: DigestKey) -> bytes:
     """A text under a name, as the bytes kept in Redis."""
     body = _encoder.encode((name, text))
-    return VERSION + key.mac(TEXT + body) + body
+    return VERSION + key.mac(TEXT, body) + body
 
 
 def unseal_text(blob: bytes, name: str, key: DigestKey) -> str | None:
     """The text, if we sealed it under that name."""
     mac, body = _parts(blob)
-    if blob[:1] != VERSION or not hmac.compare_digest(mac, key.mac(TEXT + body)):
+    if blob[:1] != VERSION or not hmac.compare_digest(mac, key.mac(TEXT, body)):
         RECORDS_REFUSED.labels("mac").inc()
         return None
     found, text = _text_decoder.decode(body)
@@ -68,13 +68,13 @@ def unseal_text(blob: bytes, name: str, key: DigestKey) -> str | None:
 def seal_tool(record: ToolRecord, key: DigestKey) -> bytes:
     """The bytes of a tool result kept in Redis."""
     body = _encoder.encode(record)
-    return VERSION + key.mac(TOOL + body) + body
+    return VERSION + key.mac(TOOL, body) + body
 
 
 def unseal_tool(blob: bytes, entry_id: str, keys: TenantKeys) -> ToolRecord | None:
     """The tool result, if it is one of ours and the one asked for."""
     mac, body = _parts(blob)
-    key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(TOOL + body))), None)
+    key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(TOOL, body))), None)
     if key is None or blob[:1] != VERSION:
         RECORDS_REFUSED.labels("mac").inc()
         return None
@@ -92,13 +92,13 @@ def unseal_tool(blob: bytes, entry_id: str, keys: TenantKeys) -> ToolRecord | No
 def seal_pointer(pointer: Pointer, key: DigestKey) -> bytes:
     """The bytes of a pointer kept in Redis."""
     body = _encoder.encode(pointer)
-    return VERSION + key.mac(POINTER + body) + body
+    return VERSION + key.mac(POINTER, body) + body
 
 
 def unseal_pointer(blob: bytes, name: str, key: DigestKey) -> Pointer | None:
     """The pointer, if it is one of ours and that question's."""
     mac, body = _parts(blob)
-    if blob[:1] != VERSION or not hmac.compare_digest(mac, key.mac(POINTER + body)):
+    if blob[:1] != VERSION or not hmac.compare_digest(mac, key.mac(POINTER, body)):
         RECORDS_REFUSED.labels("mac").inc()
         return None
     try:
@@ -121,7 +121,7 @@ def _opened(blob: bytes, entry_id: str, keys: TenantKeys) -> Record | str:
     if blob[:1] != VERSION:
         return "form"
     mac, body = _parts(blob)
-    key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(VERSION + body))), None)
+    key = next((key for key in keys.keys if hmac.compare_digest(mac, key.mac(VERSION, body))), None)
     if key is None:
         return "mac"
     try:

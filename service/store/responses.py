@@ -1,13 +1,13 @@
 """The entries of the keyspace `responses`: records and index documents."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys, partition_of
 from service.cache.invalidation import subject_of
-from service.cache.ports import Budget, Coming, First, Found, NewEntry, Search
+from service.cache.ports import Budget, Coming, First, Found, NewEntry, Search, Sought
 from service.errors import LayoutError, SemcachedError, StoreUnavailableError
 from service.model import INVALIDATED, Candidate, Generation, Record, Refused
 from service.store.client import (
@@ -89,27 +89,26 @@ class RedisResponses:
     async def first(
         self,
         keys: TenantKeys,
-        entry_ids: Sequence[str],
-        embeddings: Sequence[str],
+        sought: Sequence[Sought],
         budget: Budget,
-        pointers: Sequence[str] = (),
-    ) -> First:
+    ) -> tuple[list[First], int]:
         """See `cache.ports.Responses`."""
-        partition = self.partition(keys)
-        wanted = [self._keys.record(partition, one) for one in entry_ids]
-        wanted += [self._keys.embedding(partition, one) for one in embeddings]
-        wanted += [self._keys.pointer(partition, one) for one in pointers]
-        read: Command = ("MGET", *wanted, self._keys.invalidations_number(partition))
-        bound = [stored_when(self._keys.document(partition, self.followed, one)) for one in entry_ids]
-        found, *times = await self._redis.run([read, *bound], budget)
-        *blobs, number = value_of(found)
-        records = [unseal(blob, one, keys) for one, blob in zip(entry_ids, blobs, strict=False)]
-        whole = [
-            one if one is not None and is_whole(one.stored_at, time) else None
-            for one, time in zip(records, times, strict=True)
-        ]
-        rest = iter(blobs[len(records) :])
-        return First(whole, list(islice(rest, len(embeddings))), number_of(number), list(rest))
+        partition, names = self.partition(keys), self._keys
+        documents = names.documents(partition, self.followed)
+        read: list[str] = ["MGET", names.invalidations_number(partition)]
+        commands: list[Command] = []
+        for one in sought:
+            for entry_id in one.entry_ids:
+                read.append(names.record(partition, entry_id))
+                commands.append(stored_when(documents + entry_id))
+                if one.pointed:
+                    read.append(names.pointer(partition, entry_id))
+            if one.embedding is not None:
+                read.append(names.embedding(partition, one.embedding))
+        replies = iter(await self._redis.run([tuple(read), *commands], budget))
+        blobs = iter(value_of(next(replies)))
+        number = number_of(next(blobs))
+        return [_first(one, blobs, replies, keys) for one in sought], number
 
     async def _blobs(self, names: Sequence[str], budget: Budget) -> list[bytes | None]:
         """One command, whose one reply costs less to read than many; a key of another type has no value."""
@@ -347,6 +346,19 @@ class RedisResponses:
         if self._layout is None:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         return partition_of(keys.tenant, self._layout.partitions)
+
+
+def _first(sought: Sought, blobs: Iterator[bytes | None], times: Iterator[Any], keys: TenantKeys) -> First:
+    """The next of what was read, in the order in which it was asked for."""
+    records: list[Record | None] = []
+    pointers: list[bytes | None] = []
+    for entry_id in sought.entry_ids:
+        record, time = unseal(next(blobs), entry_id, keys), next(times)
+        records.append(record if record is not None and is_whole(record.stored_at, time) else None)
+        if sought.pointed:
+            pointers.append(next(blobs))
+    embedding = None if sought.embedding is None else next(blobs)
+    return First(records, embedding, pointers if sought.pointed else None)
 
 
 def stored_when(document: str) -> Command:

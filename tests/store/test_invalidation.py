@@ -27,7 +27,7 @@ from service.cache.invalidation import (
     reaches,
     subject_of,
 )
-from service.cache.ports import Budget, Coming, NewEntry, Work
+from service.cache.ports import Budget, Coming, NewEntry, Sought, Work
 from service.cache.tickets import Ticket
 from service.errors import StoreFullError, StoreUnavailableError
 from service.model import INVALIDATED, Hit, Miss, Refused, Stored
@@ -240,7 +240,9 @@ async def test_an_invalidation_between_check_and_write(parts: Parts) -> None:
         entry = new_entry(parts, late)
         await parts.invalidator.run(keys, [predicate])
         assert await records.put(keys, [entry, entry._replace(lookup=None)], Budget(5)) == [INVALIDATED, None]
-        assert (await records.first(keys, [entry.record.entry_id], [], Budget(5))).records == [None]
+        assert (await records.first(keys, [Sought([entry.record.entry_id])], Budget(5)))[0][0].records == [
+            None
+        ]
     (answer,) = await parts.store.answer([late], keys)
     assert isinstance(answer, Refused)
 
@@ -271,9 +273,9 @@ async def test_numbers_of_concurrent_invalidations(
 
     async def invalidate(who: Parts, at: int) -> None:
         (predicate,) = await who.invalidator.predicates([Where(tag=str(at))])
-        before = (await who.responses.first(keys, [], [], Budget(5))).number
+        before = (await who.responses.first(keys, [], Budget(5)))[1]
         await who.responses.invalidations.note(keys, [predicate], predicate.at, Budget(5))
-        after = (await who.responses.first(keys, [], [], Budget(5))).number
+        after = (await who.responses.first(keys, [], Budget(5)))[1]
         late = await newer(who, keys, Ticket(before, 1), Ticket(after, 1))
         refused = [new is not None and predicate in new.predicates for new in late]
         assert refused == [True, False]
@@ -422,14 +424,14 @@ async def test_an_answer_made_while_it_runs_comes_too_late(
     pages, read = finding.Finder.pages, []
 
     async def looked_up(*args: Any) -> Any:
-        read.append((await parts.responses.first(keys, ["0" * 32], [], Budget(5))).number)
+        read.append((await parts.responses.first(keys, [Sought(["0" * 32])], Budget(5)))[1])
         async for page in pages(*args):
             yield page
 
     monkeypatch.setattr(finding.Finder, "pages", looked_up)
     (predicate,) = await parts.invalidator.predicates([Where(source="s")])
     await parts.invalidator.run(keys, [predicate])
-    read.append((await parts.responses.first(keys, ["0" * 32], [], Budget(5))).number)
+    read.append((await parts.responses.first(keys, [Sought(["0" * 32])], Budget(5)))[1])
     lookups = [Ticket(number, predicate.at) for number in read]
     before = await newer(parts, keys, *lookups)
     subject = Subject(Keyspace.RESPONSES, sources=["s"])

@@ -328,6 +328,27 @@ async def test_an_entry_of_its_own_comes_first(parts: Parts, keys: TenantKeys) -
     assert (hit.tier, bytes(hit.response)) == (Origin.EXACT, b"2")
 
 
+async def test_what_was_hit_is_read_alone_and_what_went_is_led(
+    parts: Parts, keys: TenantKeys, redis: Redis, trips: list[list[Any]]
+) -> None:
+    await keep(parts, keys, prompt=STORED)
+    pointed = await led_to(parts, keys)
+    await keep(parts, keys, prompt=ASKED)
+    embedded = count(EMBEDDED)
+    hit = await look(parts, keys, prompt=ASKED)
+    assert isinstance(hit, Hit)
+    assert hit.tier is Origin.EXACT
+    redis.delete(parts.responses._keys.record(0, hit.entry_id))
+    trips.clear()
+    for expected in (3, 2):
+        again = await look(parts, keys, prompt=ASKED)
+        assert isinstance(again, Hit)
+        assert (again.tier, again.entry_id) == (Origin.SEMANTIC, pointed.entry_id)
+        assert trips == [["MGET", "HGET"]] * expected
+        trips.clear()
+    assert count(EMBEDDED) == embedded
+
+
 async def test_altered_pointers_are_not_believed(
     parts: Parts, keys: TenantKeys, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Digests and ids never change within a layout version: these vectors are the layout."""
 
 import base64
+import hmac
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 
 from service.cache import canonical
 from service.cache.canonical import Identity, Query
-from service.cache.digests import Keyring, TenantKeys, partition_of
+from service.cache.digests import DigestKey, Keyring, TenantKeys, partition_of
 from service.errors import InvalidInputError
 from service.model import LookupRequest, Tenant
 
@@ -231,3 +232,13 @@ def test_a_given_vector_is_normalised() -> None:
 def test_partitions_are_spread_and_stable() -> None:
     assert {partition_of(Tenant(str(n)), 4) for n in range(100)} == {0, 1, 2, 3}
     assert partition_of(Tenant("acme"), 1024) == 941
+
+
+@pytest.mark.parametrize("length", [0, 1, 55, 64, 1000])
+def test_digests_are_hmac_sha256(length: int) -> None:
+    key, data = DigestKey(b"test vector secret", "acme"), bytes(range(256)) * 4
+    own = hmac.digest(b"test vector secret", b"tenant\0acme", "sha256")
+    expected = hmac.digest(own, b"mac\0" + data[:length], "sha256")
+    assert key.mac(data[:length]) == key.mac(data[: length // 2], data[length // 2 : length]) == expected
+    assert key.digest("mac", data[:length]) == expected.hex()[:32]
+    assert key.scope(data[:length]) == key.digest("scope", data[:length])

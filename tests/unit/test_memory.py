@@ -5,8 +5,9 @@ import pytest
 
 from service.api.auth import operator
 from service.cache.digests import Keyring
-from service.cache.memory import LONGEST_S, MOST_READING, OVERHEAD, Doorkeeper, Memory
+from service.cache.memory import LONGEST_S, MOST_READING, OVERHEAD, Memory
 from service.cache.ports import Reading
+from service.cache.recent import Recent
 from service.model import Record
 from tests.helpers import record
 
@@ -210,11 +211,13 @@ def test_off_it_keeps_nothing() -> None:
     assert not off.is_on
 
 
-def test_the_doorkeeper_forgets_the_oldest() -> None:
-    keeper = Doorkeeper(3)
-    assert [keeper.knows(name) for name in "aab"] == [False, True, False]
-    assert keeper.knows("a")
-    for name in "cdefg":
-        keeper.knows(name)
-    assert not keeper.knows("b")
-    assert keeper.knows("g")
+def test_the_oldest_are_forgotten() -> None:
+    recent = Recent(3)
+    for name in "aabc":
+        recent.add(name)
+    assert [name in recent for name in "abcd"] == [True, True, True, False]
+    for name in "adefg":
+        recent.add(name)
+    assert [name in recent for name in "abcg"] == [True, False, False, True]
+    recent.discard("a")
+    assert "a" not in recent
