@@ -161,9 +161,9 @@ async def test_what_needs_no_vector_reads_none(
     names: list[int] = []
     first = type(parts.responses).first
 
-    async def noted(self: Any, of: TenantKeys, ids: Any, embeddings: Any, *others: Any) -> Any:
-        names.append(len(embeddings))
-        return await first(self, of, ids, embeddings, *others)
+    async def noted(self: Any, of: TenantKeys, sought: Any, budget: Any) -> Any:
+        names.append(sum(one.embedding is not None for one in sought))
+        return await first(self, of, sought, budget)
 
     monkeypatch.setattr(type(parts.responses), "first", noted)
     await look(parts, keys, prompt="a", tiers=["exact"])
