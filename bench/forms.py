@@ -35,7 +35,8 @@ from service.store.embedded import EmbeddedRedis
 from service.store.forms import READ_ALL, UNKNOWN, WALK, Forms, count
 from service.store.index import _create_command, as_kept, load_schema
 from service.store.keys import Keys
-from service.store.responses import TAGS, _candidates, _search_command
+from service.store.responses import TAGS
+from service.store.searches import candidates, search_command
 from service.store.vectors import packed
 
 SHARES = (500_000, 100_000, 50_000, 20_000, 20_000, *[10_000] * 5, *[3_000] * 10, *[1_000] * 60, *[100] * 500)
@@ -137,8 +138,10 @@ class Server(NamedTuple):
         before = cpu_ns(self.pid)
         reply = self.redis.execute_command(*command)
         took = (cpu_ns(self.pid) - before) / 1000
-        candidates = _candidates([reply], self.generation)
-        best = candidates[0].similarity if candidates else -1.0
+        near = candidates([reply], self.generation)
+        if isinstance(near, Exception):
+            raise near
+        best = near[0].similarity if near else -1.0
         return Asked(took, tuple(best >= nearest - LOST if nearest >= one else None for one in THRESHOLDS))
 
 
@@ -171,7 +174,7 @@ def measure(server: Server, found: Corpus, many: int, rng: np.random.Generator) 
             named = forms_of(known, index, search)
             for name in rng.permutation(list(named)):
                 if (name, size > 2 * TINY) != ("walk", False):  # it would walk the whole graph for ten
-                    command = _search_command(index, search, named[name], server.generation)
+                    command = search_command(index, search, named[name], server.generation)
                     asked.setdefault(str(name), []).append(server.ask(command, nearest))
         told[str(size)] = {name: report(one) for name, one in sorted(asked.items())}
     return told | {"all": {"no filter": report(unfiltered(server, found, many, rng))}}

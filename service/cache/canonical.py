@@ -4,7 +4,6 @@ Canonical text serves ids only, never what is stored or embedded. Every encoding
 keys and a fixed number of parts, so two different requests can't have the same bytes.
 """
 
-import base64
 import binascii
 import math
 import unicodedata
@@ -211,18 +210,18 @@ def given_vector(given: list[float] | str, dim: int | None) -> Vector:
     """
     if isinstance(given, str):
         try:
-            raw = base64.b64decode(given, validate=True)
+            raw = binascii.a2b_base64(given, strict_mode=True)
         except (binascii.Error, ValueError):
             raise InvalidInputError("embedding", "is no base64") from None
         if len(raw) % 4:
             raise InvalidInputError("embedding", "is no whole number of float32 values")
-        with np.errstate(invalid="ignore"):  # a signalling NaN; told below
-            values = np.frombuffer(raw, "<f4").astype(np.float64)
+        numbers = np.frombuffer(raw, "<f4")
     else:
-        values = np.array(given, np.float64)
-    if dim is not None and values.size != dim:
-        raise InvalidInputError("embedding", f"has {values.size} values, the index {dim}")
-    with np.errstate(all="ignore"):  # NaN and infinity; told below
+        numbers = np.array(given, np.float64)
+    if dim is not None and numbers.size != dim:
+        raise InvalidInputError("embedding", f"has {numbers.size} values, the index {dim}")
+    with np.errstate(all="ignore"):  # NaN, a signalling one, too, and infinity; told below
+        values = numbers.astype(np.float64)
         norm = math.sqrt(square) if (square := float(values @ values)) >= 0 else square
     if not 1e-30 < norm < 1e30:  # noqa: PLR2004 - no float32 embedding is beyond; false for NaN
         raise InvalidInputError("embedding", "must be finite and not zero")

@@ -69,10 +69,12 @@ def compared(record: Record, asked: Asked) -> str:
 def verdicts(asked: str, cached: str, policy: Policy, *, every: bool) -> dict[str, bool]:
     """What the guards that are on say; without `every` the first that rejects is the last asked."""
     said: dict[str, bool] = {}
+    wanted = [name for name in WORDING if policy.guarded(name)]
+    if not wanted:  # nobody wants to know the words
+        return said
     one, other = wording(asked), wording(cached)
-    for name, guard in WORDING.items():
-        if policy.guarded(name):
-            said[name] = guard(one, other)
-            if not (said[name] or every):
-                break
+    for name in wanted:
+        said[name] = WORDING[name](one, other)
+        if not (said[name] or every):
+            break
     return said

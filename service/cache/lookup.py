@@ -37,7 +37,7 @@ UNVERIFIED = 0.95
 
 NOBODY: Mapping[int, float] = {}
 
-FIRST = 3
+FIRST = 2
 """How many of its candidates a question reads first: mostly the nearest is served."""
 
 
@@ -325,7 +325,7 @@ class Lookup:
         found, number = await self._responses.first(run.keys, sought, run.budget)
         now = self._clock()
         for question, wanted, first in zip(asked, sought, found, strict=True):
-            question.number, question.pointers = number, first.pointers
+            question.number, question.pointers, question.found = number, first.pointers, first.near
             if wanted.embedding is not None:
                 question.kept = Wanted(question.text or "", wanted.embedding, first.embedding)
             for entry_id, record in zip(wanted.entry_ids, first.records, strict=True):
@@ -334,10 +334,19 @@ class Lookup:
 
     def _sought(self, question: Question, keys: TenantKeys, *, known: bool) -> Sought:
         ids = [one.entry_id for one in question.query.identities] if Tier.EXACT in question.tiers else []
-        if (known and ids and ids[0] in self._memory.recent) or not question.may_be_embedded:
+        if known and ids and ids[0] in self._memory.recent:
+            return Sought(ids)
+        if question.vector is not None and self._may_be_searched(question):
+            return Sought(ids, search=question.search(question.vector, None))
+        if not question.may_be_embedded:
             return Sought(ids)
         name = self._embeddings.name(question.text or "", keys)
         return Sought(ids, name, pointed=self._pointers is not None and question.may_be_pointed)
+
+    def _may_be_searched(self, question: Question) -> bool:
+        """Whether the vector that the caller gave is what the semantic tier will search for."""
+        rewritten = is_wanted(question.query, question.asked.policy, question.asked.standalone)
+        return Tier.SEMANTIC in question.tiers and not rewritten and self._unfit(question) is None
 
     async def _pointed(self, questions: Sequence[Question], run: Run) -> None:
         """Serve what answered the same words before, where nothing speaks against it now."""
@@ -419,12 +428,17 @@ class Lookup:
     async def _search(self, questions: Sequence[Question], run: Run, *, exhaustive: bool) -> None:
         begun = perf_counter()
         live_at = self._clock() if exhaustive else None
-        searches = [q.search(q.vector, live_at) for q in questions if q.vector is not None]
-        if not searches:
+        unknown = [q for q in questions if exhaustive or q.found is None]
+        searches = [q.search(q.vector, live_at) for q in unknown if q.vector is not None]
+        if not questions:
             return
-        found = await self._responses.nearest(run.keys, searches, run.budget)
-        await self._judge([(q, page[:FIRST]) for q, page in zip(questions, found, strict=True)], run)
-        await self._judge([(q, page[FIRST:]) for q, page in zip(questions, found, strict=True)], run)
+        if searches:
+            for question, page in zip(
+                unknown, await self._responses.nearest(run.keys, searches, run.budget), strict=True
+            ):
+                question.found = page
+        await self._judge([(q, (q.found or ())[:FIRST]) for q in questions], run)
+        await self._judge([(q, (q.found or ())[FIRST:]) for q in questions], run)
         run.stages_ms["exhaustive" if exhaustive else "semantic"] = _ms_since(begun)
 
     async def _judge(self, pages: Sequence[tuple[Question, Sequence[Candidate]]], run: Run) -> None:

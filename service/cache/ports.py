@@ -100,6 +100,7 @@ class Sought(NamedTuple):
     entry_ids: Sequence[str]
     embedding: str | None = None  # its name
     pointed: bool = False  # whether the ids' pointers are wanted
+    search: Search | None = None  # where its vector is known, and no record is expected
 
 
 class First(NamedTuple):
@@ -108,6 +109,7 @@ class First(NamedTuple):
     records: list[Record | None]  # by id; None: absent, or not believed
     embedding: bytes | None  # sealed, as it is kept
     pointers: list[bytes | None] | None  # sealed, by id; None: not wanted
+    near: list[Candidate] | None  # nearest first; None: not wanted, or it has to be searched anew
 
 
 class Coming(NamedTuple):

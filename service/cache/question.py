@@ -73,6 +73,7 @@ class Question:
     reason: Reason = Reason.EMPTY
     rule: str | None = None
     kept: Wanted | None = None  # what was read with the record
+    found: Sequence[Candidate] | None = None  # nearest first; None: nobody has searched
     pointers: list[bytes | None] | None = None  # sealed, by identity; None: not asked for
     recalled: bool = False  # whether what is served comes from this process' memory
     number: int = 0  # of the last invalidation before it was looked up

@@ -14,6 +14,9 @@ Command = tuple[str | bytes | int | float, ...]
 
 MOST_BYTES = 2**24
 """That wait on a lane, or for its answers."""
+SEARCHES, IN_FLIGHT = 1, 3
+"""Searches that Redis answers at once, and how many such batches it has. It writes no reply before it is
+done with all that it has read: were there more, we would wait for it, and then it for us."""
 LARGE = 2**15
 OWN = 16
 """Connections for calls that go alone."""
@@ -35,10 +38,17 @@ class Lane:
     It is made when it is needed. Who gives up forgets his call; its replies are read and dropped.
     """
 
-    def __init__(self, connections: Connections, patience_s: float) -> None:
-        """`patience_s`: when nothing came for so long, and something was due, the next call connects anew."""
+    def __init__(self, connections: Connections, patience_s: float, most: int | None = None) -> None:
+        """A lane.
+
+        Args:
+            connections: where its own comes from.
+            patience_s: when nothing came for so long, and something was due, the next call connects anew.
+            most: replies of a batch, of which `IN_FLIGHT` are on their way at most; None: no limit.
+        """
         self._connections = connections
         self._patience_s = patience_s
+        self._most = most
         self._link: Link | None = None
         self._old: set[Link] = set()
         self._gathered = Batch()
@@ -72,16 +82,25 @@ class Lane:
             return
         if self._link is None:
             self._connect()
-            return
-        batch, self._gathered = self._gathered, Batch()
-        self._link.send(batch)
+        elif self._most is None:
+            batch, self._gathered = self._gathered, Batch()
+            self._link.send(batch)
+        else:
+            link = self._link
+            while link is self._link and self._gathered.calls and len(link.batches) < IN_FLIGHT:
+                link.send(self._gathered.first(self._most))
+
+    def _answered(self) -> None:
+        """There is room for what waits."""
+        if self._most is not None and self._gathered.calls and not self._flushing:
+            self._flush()
 
     def _connect(self) -> None:
         if self._connecting is None:
             self._connecting = asyncio.get_running_loop().create_task(self._connected())
 
     async def _connected(self) -> None:
-        link = Link(self._ended)
+        link = Link(self._ended, self._answered)
         try:
             await self._connections.opened(link)
         except Exception as error:  # noqa: BLE001 - who waits raises it
@@ -168,12 +187,12 @@ class Lanes:
         """`timeout_s`: how long an ordinary call may take."""
         self._connections = connections
         self._timeout_s = timeout_s
-        self._shared = {name: self._lane() for name in ("read", "search", "write")}
+        self._shared = {"read": self._lane(), "write": self._lane(), "search": self._lane(SEARCHES)}
         self._free = asyncio.Semaphore(OWN)
         self._own: list[Lane] = [self._lane() for _ in range(OWN)]
 
-    def _lane(self) -> Lane:
-        return Lane(self._connections, self._timeout_s / 2)
+    def _lane(self, most: int | None = None) -> Lane:
+        return Lane(self._connections, self._timeout_s / 2, most)
 
     def send(self, commands: Sequence[Command], until: float, lane: str | None = None) -> Awaitable[Outcome]:
         """Replies, to be awaited, or what went wrong on the way, if only that there were none by then.

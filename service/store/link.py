@@ -44,6 +44,20 @@ class Batch:
         self.count += call[1]
         self.size += len(packed)
 
+    def first(self, most: int) -> "Batch":
+        """Its first calls, with so many replies at most, though one call at least. They leave it."""
+        taken = Batch()
+        for at, (packed, call) in enumerate(zip(self.packed, self.calls, strict=True)):
+            if taken.calls and taken.count + call[1] > most:
+                del self.packed[:at], self.calls[:at]
+                break
+            taken.add(packed, call)
+        else:
+            self.packed, self.calls = [], []
+        self.count -= taken.count
+        self.size -= taken.size
+        return taken
+
     def sealed(self) -> bytes:
         """All of it, and the number at its end."""
         self.nonce = b"%b:%d" % (_OURS, next(_NUMBERS))
@@ -72,13 +86,13 @@ class Link(Taken):
     Whatever else comes ends the connection, and with it all that was sent over it.
     """
 
-    def __init__(self, ended: Callable[["Link"], None]) -> None:
+    def __init__(self, ended: Callable[["Link"], None], answered: Callable[[], None] = lambda: None) -> None:
         self._reader = hiredis.Reader(
             protocolError=exceptions.InvalidResponse,
             replyError=BaseParser.parse_error,
             notEnoughData=NONE_YET,
         )
-        self._ended = ended
+        self._ended, self._answered = ended, answered
         self._replies: list[Any] = []
         self._transport: asyncio.Transport | None = None
         self._leaving = False
@@ -128,6 +142,7 @@ class Link(Taken):
         self.batches.popleft()
         self.size -= batch.size
         batch.answer(replies)
+        self._answered()
         if self._leaving and not self.batches:
             self.end(exceptions.ConnectionError("closed"))
 

@@ -19,25 +19,23 @@ from service.store.client import (
     refusal,
     value_of,
 )
-from service.store.forms import WALK, Forms, count
+from service.store.forms import Forms
 from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.records import seal, unseal
-from service.store.vectors import packed, similarity
+from service.store.searches import SEARCH_TIMEOUT_MS, Searches, any_of, marks_clauses
+from service.store.vectors import packed
 from service.telemetry import INDEX_DOCUMENTS, INDEX_FAILURES
 
-PAGE = 10
-EXHAUSTIVE_PAGE = 50
 NO_END_MS = 2**53
 TAGS = ("tenant", "agent_type", "scope", "history")
 """The tags that searches filter by."""
 RELOAD_S = 1.0
+MEASURE_S = 5.0
 COUNTED_S = 86_400
 COUNTING = 4
 """Commands that count one attempt."""
-# RediSearch's own limit per query, within ours per request: a late answer would be thrown away.
-SEARCH_TIMEOUT_MS = 200
 
 
 class RedisResponses:
@@ -105,10 +103,19 @@ class RedisResponses:
                     read.append(names.pointer(partition, entry_id))
             if one.embedding is not None:
                 read.append(names.embedding(partition, one.embedding))
-        replies = iter(await self._redis.run([tuple(read), *commands], budget))
+        commands.insert(0, tuple(read))
+        wanted = [one.search for one in sought if one.search is not None]
+        pages: Iterator[list[Candidate] | Exception] = iter(())
+        if wanted and self._generation is not None:
+            searches = self._searches(keys, wanted)
+            told = await self._sent(commands, searches, budget)
+            pages = iter(searches.pages(told[len(commands) :]))
+        else:
+            told = await self._redis.run(commands, budget)
+        replies = iter(told)
         blobs = iter(value_of(next(replies)))
         number = number_of(next(blobs))
-        return [_first(one, blobs, replies, keys) for one in sought], number
+        return [_first(one, blobs, replies, pages, keys) for one in sought], number
 
     async def _blobs(self, names: Sequence[str], budget: Budget) -> list[bytes | None]:
         """One command, whose one reply costs less to read than many; a key of another type has no value."""
@@ -156,23 +163,22 @@ class RedisResponses:
     async def _nearest(
         self, keys: TenantKeys, searches: Sequence[Search], budget: Budget
     ) -> list[list[Candidate]]:
+        asked = self._searches(keys, searches)
+        replies = await self._sent([], asked, budget)
+        return [value_of(page) for page in asked.pages(replies)]
+
+    def _searches(self, keys: TenantKeys, searches: Sequence[Search]) -> Searches:
         generation = self._current()
         index = self._keys.index(self.partition(keys), generation)
-        parts = [_by_place(search, generation) for search in searches]
-        flat = [one for each in parts for one in each]
-        forms = [self._forms.form(index, one) for one in flat]
-        sent = [_search_command(index, *one, generation) for one in zip(flat, forms, strict=True)]
-        asked = self._forms.stale(index, flat) if generation.placed else []
+        return Searches(searches, index, generation, self._forms)
+
+    async def _sent(self, before: Sequence[Command], searches: Searches, budget: Budget) -> list[Any]:
+        """Their replies, in one round trip."""
         try:
-            replies = await self._redis.run([*sent, *map(count, asked)], budget)
+            return await self._redis.run([*before, *searches.commands], budget, lane="search")
         except StoreUnavailableError:
-            self._forms.doubt(index, flat)
+            searches.doubt()
             raise
-        self._forms.learn(asked, replies[len(sent) :])
-        lost = [one for one, form, reply in zip(flat, forms, replies, strict=False) if _is_short(form, reply)]
-        self._forms.doubt(index, lost)
-        found = iter(replies)
-        return [_candidates([value_of(next(found)) for _ in each], generation) for each in parts]
 
     async def marked(
         self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
@@ -190,7 +196,7 @@ class RedisResponses:
     ) -> list[str]:
         index = self._keys.index(self.partition(keys), self._current())
         params: dict[str, str | bytes | int] = {"now": live_at}
-        clauses = [_any_of("tenant", [key.tenant for key in keys.keys], params), *_marks(marks, params)]
+        clauses = [any_of("tenant", [key.tenant for key in keys.keys], params), *marks_clauses(marks, params)]
         named = [part for pair in params.items() for part in pair]
         command: Command = ("FT.SEARCH", index, f"{' '.join(clauses)} @expires_at:[($now inf]")
         command += ("PARAMS", len(named), *named, "SORTBY", "stored_at", "DESC", "RETURN", 1, "stored_at")
@@ -300,7 +306,7 @@ class RedisResponses:
         """
         generation, partitions = self._current(), self.partitions
         indexes = [self._keys.index(one, generation) for one in range(partitions)]
-        replies = await self._redis.values([("FT.INFO", name) for name in indexes])
+        replies = await self._redis.values([("FT.INFO", name) for name in indexes], Budget(MEASURE_S))
         told = [dict(zip(reply[::2], reply[1::2], strict=True)) for reply in replies]
         INDEX_FAILURES.set(sum(int(one[b"hash_indexing_failures"]) for one in told))
         INDEX_DOCUMENTS.set(sum(int(one[b"num_docs"]) for one in told))
@@ -348,7 +354,13 @@ class RedisResponses:
         return partition_of(keys.tenant, self._layout.partitions)
 
 
-def _first(sought: Sought, blobs: Iterator[bytes | None], times: Iterator[Any], keys: TenantKeys) -> First:
+def _first(
+    sought: Sought,
+    blobs: Iterator[bytes | None],
+    times: Iterator[Any],
+    pages: Iterator[list[Candidate] | Exception],
+    keys: TenantKeys,
+) -> First:
     """The next of what was read, in the order in which it was asked for."""
     records: list[Record | None] = []
     pointers: list[bytes | None] = []
@@ -358,7 +370,13 @@ def _first(sought: Sought, blobs: Iterator[bytes | None], times: Iterator[Any], 
         if sought.pointed:
             pointers.append(next(blobs))
     embedding = None if sought.embedding is None else next(blobs)
-    return First(records, embedding, pointers if sought.pointed else None)
+    near = None if sought.search is None else next(pages, None)
+    return First(
+        records,
+        embedding,
+        pointers if sought.pointed else None,
+        None if isinstance(near, Exception) else near,  # `nearest` finds out why
+    )
 
 
 def stored_when(document: str) -> Command:
@@ -395,68 +413,6 @@ def _count(replies: list[Any]) -> int:
         raise refusal(refused)
     count = replies[-1][0]
     return count if isinstance(count, int) else 0
-
-
-def _is_short(form: str, reply: Any) -> bool:
-    """Whether a walk failed, or found less than a page."""
-    return form == WALK and (not isinstance(reply, list) or len(reply) < 1 + 2 * PAGE)
-
-
-def _by_place(search: Search, generation: Generation) -> list[Search]:
-    """A scope lies elsewhere under another secret."""
-    if not generation.placed:
-        return [search]
-    return [search._replace(identities=(one,)) for one in search.identities]
-
-
-def _search_command(index: str, search: Search, form: str, generation: Generation) -> Command:
-    """KNN inside tenant, agent_type and scope; each under the current and the previous secret."""
-    params: dict[str, str | bytes | int] = {
-        "vector": packed(search.vector, search.identities[0].scope, generation)
-    }
-    clauses = [
-        _any_of("tenant", [one.tenant for one in search.identities], params),
-        _any_of("agent_type", [one.agent_type for one in search.identities], params),
-        _any_of("scope", [one.scope for one in search.identities], params),
-        *_marks(search.marks, params),
-    ]
-    page = max(PAGE, 2 * search.most)
-    if search.live_at is not None:
-        if not search.any_history:
-            clauses.append(_any_of("history", [one.history for one in search.identities], params))
-        clauses.append("@expires_at:[$now inf]")
-        params["now"] = search.live_at
-        page = max(page, EXHAUSTIVE_PAGE)
-    query = f"({' '.join(clauses)})=>[KNN {page} @vector $vector{form} AS distance]"
-    named = [part for pair in params.items() for part in pair]
-    return (
-        *("FT.SEARCH", index, query, "PARAMS", len(named), *named),
-        *("RETURN", 1, "distance", "LIMIT", 0, page, "TIMEOUT", SEARCH_TIMEOUT_MS, "DIALECT", 2),
-    )
-
-
-def _marks(marks: Sequence[Sequence[str]], params: dict[str, str | bytes | int]) -> list[str]:
-    """A clause for each."""
-    return [_any_of("attribute", one, params, f"mark{at}_") for at, one in enumerate(marks)]
-
-
-def _any_of(
-    field: str, digests: Sequence[str], params: dict[str, str | bytes | int], named: str | None = None
-) -> str:
-    names = [f"{named or field}{at}" for at in range(len(digests))]
-    params.update(zip(names, digests, strict=True))
-    return f"@{field}:{{{'|'.join('$' + name for name in names)}}}"
-
-
-def _candidates(replies: Sequence[list[Any]], generation: Generation) -> list[Candidate]:
-    """[total, key, [b"distance", d], key, nil, …] → nearest first; a document that expired has no fields."""
-    found = [
-        Candidate(entry_id_of(key), similarity(float(fields[1]), generation))
-        for reply in replies
-        for key, fields in zip(islice(reply, 1, None, 2), islice(reply, 2, None, 2), strict=True)
-        if fields
-    ]
-    return sorted(found, key=lambda candidate: -candidate.similarity)
 
 
 def _document(entry: NewEntry, generation: Generation) -> Command:

@@ -9,6 +9,7 @@ can't be reached. Inside a scope the cosine of two is OWN * similarity + PLACE: 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -27,6 +28,8 @@ PLACES = 8
 PLACE = PLACES * STEP**2
 OWN = 1 - PLACE
 """How much of a vector's squared length is its own."""
+SHARE = np.float32(OWN**0.5)
+"""How long its own part is."""
 
 
 def width(generation: Generation) -> int:
@@ -38,11 +41,11 @@ def packed(vector: Vector, scope: str, generation: Generation) -> bytes:
     """A unit vector for the index, or for a query of it; `scope` is the digest."""
     values = vector.astype("<f4")
     if generation.placed:
-        values = np.concatenate([values * np.float32(OWN**0.5), _place(scope)])
+        values = np.concatenate([values * SHARE, _place(scope)])
     if generation.datatype == "float16":
-        return bytes(values.astype("<f2"))
+        return values.astype("<f2").tobytes()
     if generation.datatype == "float32":
-        return bytes(values)
+        return values.tobytes()
     bits = values.view("<u4")
     nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # ties to even
     return bytes(nearest.astype("<u2"))
@@ -61,12 +64,16 @@ def unpacked(raw: bytes, generation: Generation) -> Vector:
 def similarity(distance: float, generation: Generation) -> float:
     """Cosine similarity inside a scope, of RediSearch's COSINE distance.
 
-    Rounding may put it just outside -1 to 1.
+    Rounding may put it just outside -1 to 1. What is no number is as far as can be.
     """
-    return max(-1.0, min(1.0, 1.0 - distance / (OWN if generation.placed else 1.0)))
+    found = 1.0 - distance / (OWN if generation.placed else 1.0)
+    return min(found, 1.0) if found >= -1.0 else -1.0
 
 
+@lru_cache(maxsize=4096)
 def _place(scope: str) -> NDArray[np.float32]:
     checksum = np.array([crc32(scope.encode())], "<u4").view(np.uint8)
     bits = np.unpackbits(checksum)[:PLACES]
-    return np.where(bits, np.float32(STEP), np.float32(-STEP))
+    place = np.where(bits, np.float32(STEP), np.float32(-STEP))
+    place.flags.writeable = False  # it is remembered
+    return place

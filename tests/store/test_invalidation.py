@@ -464,8 +464,8 @@ async def test_what_came_between_is_never_seen(parts: Parts, monkeypatch: pytest
     seen: list[Any] = []
     run = type(parts.redis).run
 
-    async def looking(self: Any, commands: Any, budget: Any = None) -> Any:
-        replies = await run(self, commands, budget)
+    async def looking(self: Any, commands: Any, budget: Any = None, lane: Any = None) -> Any:
+        replies = await run(self, commands, budget, lane)
         if any(command[0] == "HSET" for command in commands):  # the first step is done
             monkeypatch.undo()
             seen.append(await look(parts, keys, prompt="p"))

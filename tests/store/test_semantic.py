@@ -13,7 +13,7 @@ from service.cache.digests import TenantKeys
 from service.cache.ports import Search
 from service.errors import LayoutError
 from service.model import Decision, Hit, Miss, Origin, Reason, Tier
-from service.store import responses
+from service.store import searches
 from service.store.index import _create_command, as_kept, load_schema
 from service.wiring import Parts
 from tests.helpers import accepted, asked, keep, look, near, vector
@@ -86,7 +86,7 @@ async def test_one_vector_in_200_scopes(parts: Parts, keys: TenantKeys) -> None:
 async def test_a_live_entry_behind_more_expired_ones_than_a_page_holds(
     parts: Parts, keys: TenantKeys, redis: Redis
 ) -> None:
-    count = responses.PAGE + responses.EXHAUSTIVE_PAGE
+    count = searches.PAGE + searches.EXHAUSTIVE_PAGE
     redis.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
     try:
         for n in range(count):
@@ -123,7 +123,7 @@ async def test_histories_decide_over_equal_last_messages(parts: Parts, keys: Ten
             {"role": "user", "content": "go ahead"},
         ]
 
-    count = responses.PAGE + responses.EXHAUSTIVE_PAGE
+    count = searches.PAGE + searches.EXHAUSTIVE_PAGE
     for n in range(count):
         await keep(parts, keys, messages=talk(f"topic {n}"), response=str(n))
     for n in (0, count // 2, count - 1):
@@ -200,7 +200,7 @@ async def test_searches_filter_by_tenant_agent_type_and_scope(parts: Parts, keys
     assert generation is not None
     for live_at in (None, 5):
         search = Search(question.query.identities, question.vector, live_at)
-        command = responses._search_command("index", search, "", generation)
+        command = searches.search_command("index", search, "", generation)
         assert "@tenant:{$tenant0} @agent_type:{$agent_type0} @scope:{$scope0}" in str(command[2])
         identity = question.query.identities[0]
         assert {identity.tenant, identity.agent_type, identity.scope} <= set(command)
@@ -248,10 +248,10 @@ async def test_a_batch_takes_one_round_trip_per_stage(
     trips: list[int] = []
     run = type(parts.redis).run
 
-    async def counted(self: Any, commands: Any, budget: Any = None) -> Any:
+    async def counted(self: Any, commands: Any, budget: Any = None, lane: Any = None) -> Any:
         if commands:
             trips.append(len(commands))
-        return await run(self, commands, budget)
+        return await run(self, commands, budget, lane)
 
     monkeypatch.setattr(type(parts.redis), "run", counted)
     batch = [accepted(keys, parts, prompt=f"question number {n}", embedding=vector(n)) for n in range(64)]
@@ -264,7 +264,7 @@ async def test_a_batch_takes_one_round_trip_per_stage(
     trips.clear()
     questions = [asked(keys, parts, prompt="other", embedding=vector(n)) for n in range(64)]
     assert all(isinstance(answer, Hit) for answer in await parts.lookup.answer(questions, keys))
-    assert len(trips) == 3
+    assert len(trips) == 2  # a vector is searched for along with the reading of the ids
 
 
 async def test_the_index_is_followed_when_it_moves(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
