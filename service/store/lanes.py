@@ -69,12 +69,15 @@ class Lane:
             raise LaneFullError
         future: asyncio.Future[Outcome] = loop.create_future()
         self._gathered.add(packed, (future, count, until))
-        if not self._flushing:
-            self._flushing = True
-            loop.call_soon(self._flush)
+        self._flush_soon()
         if until < self._wakes:
             self._wake(until)
         return future
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -88,7 +91,9 @@ class Lane:
         else:
             link = self._link
             while link is self._link and self._gathered.calls and len(link.batches) < IN_FLIGHT:
-                link.send(self._gathered.first(self._most))
+                batch = self._gathered.first(self._most)
+                if batch.calls:
+                    link.send(batch)
 
     def _answered(self) -> None:
         """There is room for what waits."""
@@ -119,6 +124,8 @@ class Lane:
         self._old.discard(link)
         if link is self._link:
             self._link = None
+            if self._gathered.calls:
+                self._flush_soon()
 
     def retire(self) -> None:
         """The next call gets a new connection; who waits on this one goes on waiting."""
@@ -126,6 +133,8 @@ class Lane:
         if link is not None:
             self._old.add(link)
             link.leave()
+            if self._gathered.calls:
+                self._flush_soon()
 
     def drop(self, error: Exception) -> None:
         """Close what there is; whoever waits gets the error."""

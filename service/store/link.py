@@ -45,17 +45,19 @@ class Batch:
         self.size += len(packed)
 
     def first(self, most: int) -> "Batch":
-        """Its first calls, with so many replies at most, though one call at least. They leave it."""
-        taken = Batch()
-        for at, (packed, call) in enumerate(zip(self.packed, self.calls, strict=True)):
-            if taken.calls and taken.count + call[1] > most:
-                del self.packed[:at], self.calls[:at]
-                break
-            taken.add(packed, call)
-        else:
-            self.packed, self.calls = [], []
-        self.count -= taken.count
-        self.size -= taken.size
+        """Its first calls, with so many replies at most, though one call at least. They leave it.
+
+        So do calls for which nobody waits any more; if all are such, nothing is in the new batch.
+        """
+        taken, at = Batch(), 0
+        while at < len(self.calls) and (not taken.calls or taken.count + self.calls[at][1] <= most):
+            packed, call = self.packed[at], self.calls[at]
+            self.count -= call[1]
+            self.size -= len(packed)
+            if not call[0].done():
+                taken.add(packed, call)
+            at += 1
+        del self.packed[:at], self.calls[:at]
         return taken
 
     def sealed(self) -> bytes:

@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.store import lanes
 from service.store.client import Command, RedisClient, connected
 from service.store.connections import Connections, Taken
-from service.store.lanes import LARGE
+from service.store.lanes import IN_FLIGHT, LARGE
 from service.telemetry import REDIS_FAILURES
 
 pytestmark = pytest.mark.anyio
@@ -210,6 +210,42 @@ async def test_what_waits_is_bounded(settings: Settings, monkeypatch: pytest.Mon
             assert not client.breaker.is_open
         assert len(await asyncio.gather(*tasks)) == 10
         assert await client.call("ECHO", "x" * 900)
+
+
+def searched(info: bytes) -> int:
+    """Those of an index that isn't there are rejected."""
+    told = [line for line in info.splitlines() if line.startswith(b"cmdstat_FT.SEARCH:")]
+    return int(told[0].split(b"rejected_calls=")[1].split(b",")[0]) if told else 0
+
+
+async def test_few_searches_are_in_redis_at_once(settings: Settings) -> None:
+    async with behind(settings) as (proxy, client):
+        await client.run([SEARCH])
+        lane = client.lanes._shared["search"]
+        before = searched(await client.call("INFO", "commandstats"))
+        async with held(proxy, b"FT.SEARCH"):
+            tasks = await begun(*[client.run([SEARCH]) for _ in range(8)])
+            hasty = await begun(*[client.run([SEARCH], Budget(0.1)) for _ in range(4)])
+            assert lane._link is not None
+            assert len(lane._link.batches) == IN_FLIGHT
+            outcomes = await asyncio.gather(*hasty, return_exceptions=True)
+            assert all(isinstance(one, StoreUnavailableError) for one in outcomes)
+        assert len(await asyncio.gather(*tasks)) == 8
+        assert lane.is_idle
+        assert searched(await client.call("INFO", "commandstats")) - before == 8  # of the hasty ones none
+
+
+async def test_searches_that_were_not_sent_outlive_a_connection(settings: Settings) -> None:
+    async with behind(settings) as (proxy, client):
+        await client.run([SEARCH])
+        async with held(proxy, b"FT.SEARCH"):
+            tasks = await begun(*[client.run([SEARCH]) for _ in range(8)])
+            link = client.lanes._shared["search"]._link
+            assert link is not None
+            link.end(ConnectionError("cut"))
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        lost = [one for one in outcomes if isinstance(one, StoreUnavailableError)]
+        assert len(lost) == IN_FLIGHT
 
 
 async def test_closing_fails_who_waits(settings: Settings) -> None:
