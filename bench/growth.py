@@ -57,6 +57,8 @@ TENANT_SIZES = (1, 10, 100, 1_000, 10_000, 100_000)
 THRESHOLD = 0.65
 TIE = 1e-4
 """An entry as near as that to the nearest is as good."""
+LOST = 0.1
+"""Share of answers that may miss: a search over a graph doesn't find all, and which it doesn't is asked again."""
 MIXED, EACH = 512, 128
 """Queries of all tenants, and of one, that are asked in turn."""
 MANY = 16
@@ -138,6 +140,7 @@ def http_job(one: Sized, wanted: Sequence[Query], kind: str, callers: int, secon
         expected=[b"HTTP/1.1 200", f'"tier":"{kind}"'.encode()],
         callers=callers,
         seconds=seconds,
+        tolerated=LOST,
     )
 
 
@@ -209,7 +212,7 @@ def by_entries(
             contenders = []
             for one in all_sizes:
                 wanted = served_queries(one.corpus, asked_as, MIXED, None)
-                commands = captured(one, wanted[:EACH], kind)
+                commands = captured(one, wanted, kind)
                 job = http_job(one, wanted, kind, callers, given.seconds)
                 contenders.append(one.contender(f"semcached {one.size}", job))
                 for joined in (False, True)[: 1 + (callers > 1)]:

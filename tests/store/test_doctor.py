@@ -267,7 +267,7 @@ async def test_an_index_that_drifted(parts: Parts, redis: Redis, url: str, tmp_p
     assert parts.responses.generation is not None
     drifted = (settings.schema_dir / "responses.yaml").read_text()
     for here, there in [
-        ("m: 16", "m: 8"),
+        ("m: 24", "m: 8"),
         ('name: tag, type: tag, attrs: {case_sensitive: true, separator: ","}', "name: label, type: tag"),
         ("{name: history, type: tag, attrs: {case_sensitive: true}}", "{name: history, type: tag}"),
         ("{name: stored_at, type: numeric}", "{name: stored_at, type: numeric, attrs: {sortable: true}}"),
