@@ -58,7 +58,7 @@ THRESHOLD = 0.65
 TIE = 1e-4
 """An entry as near as that to the nearest is as good."""
 LOST = 0.1
-"""Share of answers that may miss: a search over a graph doesn't find all, and which it doesn't is asked again."""
+"""Share of answers that may miss: a walk over a graph doesn't find all."""
 MIXED, EACH = 512, 128
 """Queries of all tenants, and of one, that are asked in turn."""
 MANY = 16

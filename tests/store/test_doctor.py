@@ -292,7 +292,7 @@ async def test_an_index_that_drifted(parts: Parts, redis: Redis, url: str, tmp_p
         "`label` is not in the schema",
         "`tag` is missing",
         "casesensitive of `history` is not set, the schema asks for set",
-        "m of `vector` is 8, the schema asks for 16",
+        "m of `vector` is 8, the schema asks for 24",
         "sortable of `stored_at` is set, the schema asks for not set",
     ]
     assert "semcached migrate plan" in finding.fix
