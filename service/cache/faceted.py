@@ -113,6 +113,11 @@ class FacetedQuestion(Question):
         return self.attributes.items() <= record.attributes.items()
 
     @property
+    def ends_with_its_own(self) -> bool:
+        """See Question. Several may be served."""
+        return False
+
+    @property
     def looks_on(self) -> bool:
         """See Question. Several may be served."""
         return True

@@ -308,20 +308,30 @@ class Lookup:
         asked = [question for question in questions if question.tiers]
         if not asked:
             return
-        await self._read_first(asked, run, known=True)
-        again = [one for one in asked if one.kept is None and one.served is None and one.may_be_embedded]
-        for question in again:
+        expected = [self._is_expected(one) for one in asked]
+        sought = [
+            Sought(_ids(one)) if known else self._sought(one, run.keys)
+            for one, known in zip(asked, expected, strict=True)
+        ]
+        await self._read_first(asked, sought, run)
+        gone = [one for one, known in zip(asked, expected, strict=True) if known and one.served is None]
+        for question in gone:
             self._memory.recent.discard(question.own_id)
+        again = [one for one in gone if one.may_be_embedded]
         if again:
-            await self._read_first(again, run, known=False)
+            await self._read_first(again, [self._sought(one, run.keys) for one in again], run)
         run.stages_ms["exact"] = _ms_since(begun)
 
-    async def _read_first(self, asked: Sequence[Question], run: Run, *, known: bool) -> None:
-        """Look for each under its own ids, and read what is of use if nothing is there.
+    def _is_expected(self, question: Question) -> bool:
+        """Whether its own entry was served lately: it will be again, and nothing more need be read."""
+        return (
+            question.ends_with_its_own
+            and Tier.EXACT in question.tiers
+            and question.own_id in self._memory.recent
+        )
 
-        With `known`, what was hit before is expected to be hit again, and nothing more is read for it.
-        """
-        sought = [self._sought(one, run.keys, known=known) for one in asked]
+    async def _read_first(self, asked: Sequence[Question], sought: Sequence[Sought], run: Run) -> None:
+        """Look for each under its own ids, and take what else was read for it."""
         found, number = await self._responses.first(run.keys, sought, run.budget)
         now = self._clock()
         for question, wanted, first in zip(asked, sought, found, strict=True):
@@ -332,10 +342,9 @@ class Lookup:
                 if question.judge_exact(entry_id, record, now) and entry_id == question.own_id:
                     self._memory.hit(run.keys, entry_id)
 
-    def _sought(self, question: Question, keys: TenantKeys, *, known: bool) -> Sought:
-        ids = [one.entry_id for one in question.query.identities] if Tier.EXACT in question.tiers else []
-        if known and ids and ids[0] in self._memory.recent:
-            return Sought(ids)
+    def _sought(self, question: Question, keys: TenantKeys) -> Sought:
+        """Its own entry, and what is of use if that isn't there."""
+        ids = _ids(question)
         if question.vector is not None and self._may_be_searched(question):
             return Sought(ids, search=question.search(question.vector, None))
         if not question.may_be_embedded:
@@ -477,6 +486,10 @@ class Lookup:
             held = question.held[rank]
             held.score, similarity = score, held.candidate.similarity
             question.settle(rank, *weighed(score, similarity, question.asked.policy, verifier))
+
+
+def _ids(question: Question) -> list[str]:
+    return [one.entry_id for one in question.query.identities] if Tier.EXACT in question.tiers else []
 
 
 def _ms_since(begun: float) -> float:

@@ -97,6 +97,11 @@ class Question:
         return self.query.identities[0].entry_id
 
     @property
+    def ends_with_its_own(self) -> bool:
+        """Whether nothing more is wanted where its own entry may be served."""
+        return True
+
+    @property
     def text(self) -> str | None:
         """What is embedded and compared."""
         return self.asked.standalone or self.query.text
