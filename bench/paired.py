@@ -8,6 +8,7 @@ import contextlib
 import os
 import platform
 import random
+import re
 import statistics
 import sys
 import time
@@ -197,10 +198,14 @@ def as_json(goals: Sequence[Goal]) -> list[dict[str, Any]]:
     ]
 
 
+_URL = re.compile(r"\w+://\S+")
+"""What is at hand while measuring; nobody else has it."""
+
+
 def run_of(module: str, versions: Mapping[str, str]) -> dict[str, Any]:
     """Command and machine, for the JSON."""
     return {
-        "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", module, *(_URL.sub("URL", one) for one in sys.argv[1:])]),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "load average at the start": [round(one, 1) for one in os.getloadavg()],
         "at": time.strftime("%Y-%m-%d"),
