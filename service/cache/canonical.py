@@ -26,7 +26,7 @@ Content = str | list[dict[str, Any]] | None
 LONGEST_TEXT = 8192
 """Characters that the semantic tier takes: comparing costs the whole service's time."""
 
-COMMON_SCOPE = 2048
+COMMON_SCOPE = 1024
 """Bytes of a scope whose digest is remembered."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode

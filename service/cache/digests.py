@@ -30,7 +30,7 @@ class DigestKey:
         self._inner = hashlib.sha256(bytes(one ^ 0x36 for one in key))
         self._outer = hashlib.sha256(bytes(one ^ 0x5C for one in key))
         self._kinds: dict[str, hashlib._Hash] = {}
-        self.scope = lru_cache(maxsize=256)(self._scope)
+        self.scope = lru_cache(maxsize=16)(self._scope)  # of thousands of tenants, so few
         self.tenant = self.digest("tenant", tenant.encode())
         self.agent_type = lru_cache(maxsize=1024)(self._agent_type)
         self.history = self.digest("history", b"")
