@@ -310,7 +310,7 @@ class Lookup:
             return
         expected = [self._is_expected(one) for one in asked]
         sought = [
-            Sought(_ids(one)) if known else self._sought(one, run.keys)
+            Sought(_ids(one)) if known else self._sought(one, run.keys, alone=len(asked) == 1)
             for one, known in zip(asked, expected, strict=True)
         ]
         await self._read_first(asked, sought, run)
@@ -319,7 +319,8 @@ class Lookup:
             self._memory.recent.discard(question.own_id)
         again = [one for one in gone if one.may_be_embedded]
         if again:
-            await self._read_first(again, [self._sought(one, run.keys) for one in again], run)
+            sought = [self._sought(one, run.keys, alone=False) for one in again]  # they brought no vector
+            await self._read_first(again, sought, run)
         run.stages_ms["exact"] = _ms_since(begun)
 
     def _is_expected(self, question: Question) -> bool:
@@ -342,10 +343,13 @@ class Lookup:
                 if question.judge_exact(entry_id, record, now) and entry_id == question.own_id:
                     self._memory.hit(run.keys, entry_id)
 
-    def _sought(self, question: Question, keys: TenantKeys) -> Sought:
-        """Its own entry, and what is of use if that isn't there."""
+    def _sought(self, question: Question, keys: TenantKeys, *, alone: bool) -> Sought:
+        """Its own entry, and what is of use if that isn't there.
+
+        A search goes along with one that is `alone`; those of a batch would hold up what needs none.
+        """
         ids = _ids(question)
-        if question.vector is not None and self._may_be_searched(question):
+        if question.vector is not None and alone and self._may_be_searched(question):
             return Sought(ids, search=question.search(question.vector, None))
         if not question.may_be_embedded:
             return Sought(ids)
@@ -436,15 +440,14 @@ class Lookup:
 
     async def _search(self, questions: Sequence[Question], run: Run, *, exhaustive: bool) -> None:
         begun = perf_counter()
+        if not questions:
+            return
         live_at = self._clock() if exhaustive else None
         unknown = [q for q in questions if exhaustive or q.found is None]
         searches = [q.search(q.vector, live_at) for q in unknown if q.vector is not None]
-        if not questions:
-            return
         if searches:
-            for question, page in zip(
-                unknown, await self._responses.nearest(run.keys, searches, run.budget), strict=True
-            ):
+            pages = await self._responses.nearest(run.keys, searches, run.budget)
+            for question, page in zip(unknown, pages, strict=True):
                 question.found = page
         await self._judge([(q, (q.found or ())[:FIRST]) for q in questions], run)
         await self._judge([(q, (q.found or ())[FIRST:]) for q in questions], run)

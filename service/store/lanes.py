@@ -14,9 +14,9 @@ Command = tuple[str | bytes | int | float, ...]
 
 MOST_BYTES = 2**24
 """That wait on a lane, or for its answers."""
-SEARCHES, IN_FLIGHT = 1, 3
-"""Searches that Redis answers at once, and how many such batches it has. It writes no reply before it is
-done with all that it has read: were there more, we would wait for it, and then it for us."""
+IN_FLIGHT = 3
+"""Searches that Redis has at a time. It writes no reply before it is done with all that it has read: were
+there more, we would wait for it, and then it for us."""
 LARGE = 2**15
 OWN = 16
 """Connections for calls that go alone."""
@@ -38,13 +38,13 @@ class Lane:
     It is made when it is needed. Who gives up forgets his call; its replies are read and dropped.
     """
 
-    def __init__(self, connections: Connections, patience_s: float, most: int | None = None) -> None:
+    def __init__(self, connections: Connections, patience_s: float, most: float = float("inf")) -> None:
         """A lane.
 
         Args:
             connections: where its own comes from.
             patience_s: when nothing came for so long, and something was due, the next call connects anew.
-            most: replies of a batch, of which `IN_FLIGHT` are on their way at most; None: no limit.
+            most: calls that are on their way; each is a batch of its own then.
         """
         self._connections = connections
         self._patience_s = patience_s
@@ -85,19 +85,19 @@ class Lane:
             return
         if self._link is None:
             self._connect()
-        elif self._most is None:
+        elif self._most == float("inf"):
             batch, self._gathered = self._gathered, Batch()
             self._link.send(batch)
         else:
             link = self._link
-            while link is self._link and self._gathered.calls and len(link.batches) < IN_FLIGHT:
-                batch = self._gathered.first(self._most)
+            while link is self._link and self._gathered.calls and len(link.batches) < self._most:
+                batch = self._gathered.next()
                 if batch.calls:
                     link.send(batch)
 
     def _answered(self) -> None:
         """There is room for what waits."""
-        if self._most is not None and self._gathered.calls and not self._flushing:
+        if self._gathered.calls and not self._flushing:
             self._flush()
 
     def _connect(self) -> None:
@@ -196,11 +196,11 @@ class Lanes:
         """`timeout_s`: how long an ordinary call may take."""
         self._connections = connections
         self._timeout_s = timeout_s
-        self._shared = {"read": self._lane(), "write": self._lane(), "search": self._lane(SEARCHES)}
+        self._shared = {"read": self._lane(), "write": self._lane(), "search": self._lane(IN_FLIGHT)}
         self._free = asyncio.Semaphore(OWN)
         self._own: list[Lane] = [self._lane() for _ in range(OWN)]
 
-    def _lane(self, most: int | None = None) -> Lane:
+    def _lane(self, most: float = float("inf")) -> Lane:
         return Lane(self._connections, self._timeout_s / 2, most)
 
     def send(self, commands: Sequence[Command], until: float, lane: str | None = None) -> Awaitable[Outcome]:

@@ -44,13 +44,10 @@ class Batch:
         self.count += call[1]
         self.size += len(packed)
 
-    def first(self, most: int) -> "Batch":
-        """Its first calls, with so many replies at most, though one call at least. They leave it.
-
-        So do calls for which nobody waits any more; if all are such, nothing is in the new batch.
-        """
+    def next(self) -> "Batch":
+        """Its first call that somebody waits for, if there is one. It leaves, and so do those before it."""
         taken, at = Batch(), 0
-        while at < len(self.calls) and (not taken.calls or taken.count + self.calls[at][1] <= most):
+        while at < len(self.calls) and not taken.calls:
             packed, call = self.packed[at], self.calls[at]
             self.count -= call[1]
             self.size -= len(packed)

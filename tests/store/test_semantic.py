@@ -264,7 +264,11 @@ async def test_a_batch_takes_one_round_trip_per_stage(
     trips.clear()
     questions = [asked(keys, parts, prompt="other", embedding=vector(n)) for n in range(64)]
     assert all(isinstance(answer, Hit) for answer in await parts.lookup.answer(questions, keys))
-    assert len(trips) == 2  # a vector is searched for along with the reading of the ids
+    assert len(trips) == 3
+    trips.clear()
+    (answer,) = await parts.lookup.answer([asked(keys, parts, prompt="other", embedding=vector(1))], keys)
+    assert isinstance(answer, Hit)
+    assert len(trips) == 2  # one alone is searched for along with the reading of its own entry
 
 
 async def test_the_index_is_followed_when_it_moves(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
