@@ -267,7 +267,7 @@ async def test_an_index_that_drifted(parts: Parts, redis: Redis, url: str, tmp_p
     assert parts.responses.generation is not None
     drifted = (settings.schema_dir / "responses.yaml").read_text()
     for here, there in [
-        ("m: 24", "m: 8"),
+        ("m: 20", "m: 8"),
         ('name: tag, type: tag, attrs: {case_sensitive: true, separator: ","}', "name: label, type: tag"),
         ("{name: history, type: tag, attrs: {case_sensitive: true}}", "{name: history, type: tag}"),
         ("{name: stored_at, type: numeric}", "{name: stored_at, type: numeric, attrs: {sortable: true}}"),
@@ -292,7 +292,7 @@ async def test_an_index_that_drifted(parts: Parts, redis: Redis, url: str, tmp_p
         "`label` is not in the schema",
         "`tag` is missing",
         "casesensitive of `history` is not set, the schema asks for set",
-        "m of `vector` is 8, the schema asks for 24",
+        "m of `vector` is 8, the schema asks for 20",
         "sortable of `stored_at` is set, the schema asks for not set",
     ]
     assert "semcached migrate plan" in finding.fix
