@@ -23,6 +23,7 @@ from service.cache.pointers import Pointers
 from service.cache.policy import DEFAULT, filled, weighed
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Sought, Uses, Verifier, Work
 from service.cache.question import VERIFIED, Question
+from service.cache.recent import Share
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
 from service.cache.sharing import Shared
 from service.cache.tickets import SKEW_MS
@@ -36,6 +37,9 @@ UNVERIFIED = 0.95
 """The least default threshold where no verifier reads what is near enough."""
 
 NOBODY: Mapping[int, float] = {}
+
+WASTED = 0.1
+"""Share of searches that may be in vain for others to go along: one costs as much as ten round trips."""
 
 FIRST = 2
 """How many of its candidates a question reads first: mostly the nearest is served."""
@@ -87,6 +91,7 @@ class Lookup:
         self._clock = clock
         self._redis_s = redis_s
         self._pointers = pointers
+        self._own = Share()  # of questions that brought a vector, and were answered by their own entry
 
     def question(self, request: LookupRequest, keys: TenantKeys) -> Question:
         """Check a request.
@@ -314,6 +319,8 @@ class Lookup:
             for one, known in zip(asked, expected, strict=True)
         ]
         await self._read_first(asked, sought, run)
+        if len(asked) == 1 and asked[0].vector is not None and not expected[0]:
+            self._own.note(asked[0].served is not None)
         gone = [one for one, known in zip(asked, expected, strict=True) if known and one.served is None]
         for question in gone:
             self._memory.recent.discard(question.own_id)
@@ -346,10 +353,12 @@ class Lookup:
     def _sought(self, question: Question, keys: TenantKeys, *, alone: bool) -> Sought:
         """Its own entry, and what is of use if that isn't there.
 
-        A search goes along with one that is `alone`; those of a batch would hold up what needs none.
+        A search goes along with one that is `alone`, unless such questions were hits too often: those of a
+        batch would hold up what needs none.
         """
         ids = _ids(question)
-        if question.vector is not None and alone and self._may_be_searched(question):
+        along = alone and self._own.value < WASTED
+        if along and question.vector is not None and self._may_be_searched(question):
             return Sought(ids, search=question.search(question.vector, None))
         if not question.may_be_embedded:
             return Sought(ids)

@@ -1,4 +1,4 @@
-"""The last ids that came."""
+"""What came lately: ids, and how often something was so."""
 
 
 class Recent:
@@ -22,3 +22,16 @@ class Recent:
         """As if it had never come."""
         self._young.discard(name)
         self._old.discard(name)
+
+
+class Share:
+    """How often something was so, of about the last WEIGHT times: an exponentially weighted mean."""
+
+    WEIGHT = 32
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def note(self, was_so: bool) -> None:  # noqa: FBT001 - what it is about
+        """One more time."""
+        self.value += (was_so - self.value) / self.WEIGHT

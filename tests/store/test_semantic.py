@@ -271,6 +271,32 @@ async def test_a_batch_takes_one_round_trip_per_stage(
     assert len(trips) == 2  # one alone is searched for along with the reading of its own entry
 
 
+async def test_where_most_are_exact_hits_no_search_goes_along(
+    parts: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips: list[list[str]] = []
+    run = type(parts.redis).run
+
+    async def noted(self: Any, commands: Any, budget: Any = None, lane: Any = None) -> Any:
+        trips.append([command[0] for command in commands])
+        return await run(self, commands, budget, lane)
+
+    for n in range(20):
+        await keep(parts, keys, prompt=f"question number {n}", embedding=vector(n))
+    monkeypatch.setattr(type(parts.redis), "run", noted)
+    for n in range(20):
+        assert isinstance(await look(parts, keys, prompt=f"question number {n}", embedding=vector(n)), Hit)
+    searched = ["FT.SEARCH" in names for names in trips if "MGET" in names]
+    assert searched == [True] * 4 + [False] * 16
+    for n in range(60):
+        await look(
+            parts, keys, prompt=f"other words {n}", embedding=vector(n % 20), tiers=["exact", "semantic"]
+        )
+    trips.clear()
+    await look(parts, keys, prompt="yet others", embedding=vector(1))
+    assert "FT.SEARCH" in next(names for names in trips if "MGET" in names)
+
+
 async def test_the_index_is_followed_when_it_moves(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
     """A migration publishes another index over the same documents and drops the old one."""
     await keep(parts, keys, prompt="p", response="1", embedding=vector(1))
