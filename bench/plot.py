@@ -9,7 +9,7 @@ from bench.quality.plot import line, text
 WIDTH, ROW, LEFT, RIGHT, TOP = 860, 15, 190, 90, 58
 COLOURS = ("#1f5fbf", "#8a8f98", "#b9bdc4", "#2f8f5b", "#d98f1f", "#b3323a", "#7a4fb0", "#4a4f57")
 TICKS = (0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
-PANEL, HEIGHT, BOTTOM, MARGIN = 430, 330, 44, 58
+PANEL, HEIGHT, BOTTOM, MARGIN = 430, 410, 124, 58
 
 
 def svg(width: int, height: int, body: str) -> str:
@@ -117,6 +117,7 @@ def panel(at: int, title: str, lines: Lines) -> str:
         colour, dashed = COLOURS[(0, 3, 5)[place // 2]], ' stroke-dasharray="5 3"' * (place % 2)
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in sorted(found))
         body.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashed}/>')
-        body.append(stroke(MARGIN + 8, MARGIN + 30, 38 + 13 * place, colour, dashed))
-        body.append(text(MARGIN + 36, 42 + 13 * place, name, size=9))
+        below = HEIGHT - BOTTOM + 34 + 14 * place
+        body.append(stroke(MARGIN + 8, MARGIN + 30, below, colour, dashed))
+        body.append(text(MARGIN + 36, below + 4, name, size=9))
     return f'<g transform="translate({at * PANEL} 0)">{"".join(body)}</g>'
