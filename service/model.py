@@ -435,6 +435,17 @@ class Generation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.model, self.revision, self.dim
 
 
+class Live(Struct, frozen=True, kw_only=True):
+    """The generations whose documents a store writes and a deletion removes, as one migrates to the next.
+
+    Kept in each partition; `number` rises whenever something changes.
+    """
+
+    number: int
+    generations: tuple[Generation, ...]
+    token: str = ""  # of the migrator that wrote it
+
+
 class Record(Struct, frozen=True, array_like=True, kw_only=True):
     """What a hit returns, as kept in Redis. Times in ms since 1970; answers are JSON bytes.
 

@@ -138,6 +138,8 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
         ("DEL", name),
         ("HGET", name, "field"),
         ("HSETNX", name, "field", ""),
+        ("HMGET", name, "field"),
+        ("PEXPIRETIME", name),
         ("ZUNIONSTORE", name, 1, name),
         ("MEMORY", "USAGE", name),
         ("ECHO", ""),

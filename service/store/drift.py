@@ -32,6 +32,12 @@ class IndexState(NamedTuple):
     failures: int
     last_error: str
     built: float
+    is_building: bool
+
+    @property
+    def is_built(self) -> bool:
+        """Whether it has all documents that were there."""
+        return not self.is_building and self.built >= 1
 
 
 async def read_index(redis: RedisClient, name: str) -> IndexState:
@@ -48,6 +54,7 @@ async def read_index(redis: RedisClient, name: str) -> IndexState:
         failures=int(info.get("hash_indexing_failures", 0)),
         last_error=text(errors.get("last indexing error", "N/A")),
         built=float(info.get("percent_indexed", 1)),
+        is_building=bool(int(info.get("indexing", 0))),
     )
 
 

@@ -139,8 +139,7 @@ class Finder:
             vector = self._vector(row)
             subject = Subject(keyspace, entry_id, text=texts.get(entry_id), vector=vector, embedding=whose)
             if matching(subject, int(float(row["stored_at"]))):
-                record = (self._keys.record, self._keys.tool_record)[keyspace is Keyspace.TOOLS]
-                found.append(Found(keyspace, entry_id, (record(partition, entry_id), row["__key"])))
+                found.append(Found(keyspace, entry_id, self._kept(partition, keyspace, entry_id)))
         return found
 
     async def _texts(self, keys: TenantKeys, rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
@@ -156,14 +155,8 @@ class Finder:
         self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace, entry_id: str
     ) -> list[Found]:
         """An entry by its id, if it is the tenant's and what else is asked for holds."""
-        partition = self._responses.partition(keys)
-        if keyspace is Keyspace.TOOLS:
-            record_key = self._keys.tool_record(partition, entry_id)
-            document = self._keys.tool_document(partition, entry_id)
-        else:
-            record_key = self._keys.record(partition, entry_id)
-            document = self._keys.document(partition, self._generation(), entry_id)
-        commands: list[Command] = [("MGET", record_key), ("HGETALL", document)]
+        kept = self._kept(self._responses.partition(keys), keyspace, entry_id)
+        commands: list[Command] = [("MGET", kept[0]), ("HGETALL", kept[1])]
         blobs, flat = await self._redis.values(commands, Budget(READ_S))
         fields = pairs(flat)
         if keyspace is Keyspace.TOOLS:
@@ -173,8 +166,21 @@ class Finder:
         else:
             record = unseal(blobs[0], entry_id, keys)
             vector = self._vector(fields)
-            held = record is not None and matches(predicate, subject_of(record, vector), record.stored_at)
-        return [Found(keyspace, entry_id, (record_key, document))] if held else []
+            held = record is not None and matches(
+                predicate, self._compared(subject_of(record, vector)), record.stored_at
+            )
+        return [Found(keyspace, entry_id, kept)] if held else []
+
+    def _compared(self, subject: Subject) -> Subject:
+        """Its vector is the generation's, which may be another than when its record was written."""
+        return subject._replace(embedding=self._generation().embedding)
+
+    def _kept(self, partition: int, keyspace: Keyspace, entry_id: str) -> tuple[str, ...]:
+        """The keys of an entry: record, then documents, first that of the index which is searched."""
+        if keyspace is Keyspace.TOOLS:
+            return self._keys.tool_record(partition, entry_id), self._keys.tool_document(partition, entry_id)
+        documents = self._responses.spaces.documents(partition, self._generation(), entry_id)
+        return self._keys.record(partition, entry_id), *documents
 
     async def _embeddings(
         self, keys: TenantKeys, tenant: str, predicate: Predicate, model: str | None

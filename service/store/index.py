@@ -12,8 +12,8 @@ from redisvl.schema.fields import VectorDataType
 from service.errors import LayoutError
 from service.model import Datatype, Generation
 from service.store.client import Command, IndexMissingError, RedisClient, RedisRefusedError
-from service.store.diagnosis import NotAllowedError, read_info, timeout_policy
-from service.store.drift import read_index
+from service.store.diagnosis import NotAllowedError, read_info, text, timeout_policy
+from service.store.drift import Fields, read_index
 from service.store.keys import Keys
 from service.store.responses import TAGS
 from service.store.vectors import DATATYPES, PLACES, width
@@ -22,6 +22,8 @@ CREATE_S = 5.0
 LIST_INDEXES = "FT._LIST"
 TOOL_TAGS = ("tenant", "agent_type", "tool", "source")
 """The tags that tool results are found by."""
+RUNTIME = {"HNSW": {"EF_RUNTIME": "50"}}
+"""What FT.INFO keeps to itself."""
 SHIPPED_DIMS = 384
 """What the shipped schema says; it follows the embedder, so that choosing one needs no edit."""
 
@@ -153,6 +155,44 @@ async def ensure_tool_indexes(redis: RedisClient, keys: Keys, partitions: int, s
         await _ensure(redis, schema, keys.tool_index(partition), keys.tool_documents(partition))
 
 
+async def create_index(redis: RedisClient, name: str, prefix: str, schema: Sequence[str]) -> None:
+    """Create one of FT.CREATE's arguments, if it is missing.
+
+    Raises:
+        LayoutError: this Redis doesn't take them.
+        StoreUnavailableError: it does not answer.
+    """
+    try:
+        await redis.call(*_over(name, prefix), *schema, timeout_s=CREATE_S)
+    except RedisRefusedError as error:
+        if "already exists" not in str(error):
+            raise LayoutError(f"the index can't be made: {error}") from error
+
+
+def arguments(schema: IndexSchema) -> list[str]:
+    """What stands behind SCHEMA in FT.CREATE."""
+    return [
+        text(getattr(part, "value", part)) for field in schema.redis_fields for part in field.redis_args()
+    ]
+
+
+def arguments_of(fields: Fields) -> list[str]:
+    """The same of an index that is there, as FT.INFO tells of it."""
+    found: list[str] = []
+    for name, told in fields.items():
+        options = dict(told)
+        kind = options.pop("TYPE")
+        if kind == "VECTOR":
+            algorithm = options.pop("ALGORITHM")
+            options = {"TYPE": options.pop("DATA_TYPE"), **options, **RUNTIME.get(algorithm, {})}
+            parts = [part for pair in options.items() for part in pair]
+            found += [name, kind, algorithm, str(len(parts)), *parts]
+        else:
+            found += [name, kind]
+            found += [part for pair in options.items() for part in (pair if pair[1] != "set" else pair[:1])]
+    return found
+
+
 async def _ensure(redis: RedisClient, schema: IndexSchema, name: str, prefix: str) -> None:
     try:
         await redis.call(*_create_command(schema, name, prefix), timeout_s=CREATE_S)
@@ -192,8 +232,11 @@ async def cuts_off_silently(redis: RedisClient) -> bool:
 
 def _create_command(schema: IndexSchema, name: str, prefix: str) -> Command:
     """FT.CREATE over the hashes whose keys begin with `prefix`."""
-    fields = [part for field in schema.redis_fields for part in field.redis_args()]
-    return ("FT.CREATE", name, "ON", "HASH", "PREFIX", 1, prefix, "SCHEMA", *fields)
+    return (*_over(name, prefix), *arguments(schema))
+
+
+def _over(name: str, prefix: str) -> Command:
+    return ("FT.CREATE", name, "ON", "HASH", "PREFIX", 1, prefix, "SCHEMA")
 
 
 def _ignored(raw: Any, read: Any, path: str) -> Iterator[str]:

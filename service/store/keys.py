@@ -43,6 +43,14 @@ class Keys:
         """The name of a RediSearch index; it shares the hash tag with what it indexes."""
         return f"{self.prefix}:{{{partition}}}:responses:index:{generation.index}"
 
+    def live(self, partition: int) -> str:
+        """A string: which generations are live, as JSON; none before the first migration to another."""
+        return f"{self.prefix}:{{{partition}}}:responses:live"
+
+    def pending(self, partition: int, generation: Generation) -> str:
+        """A sorted set: ids of documents that still lack their vector, by when they were stored."""
+        return f"{self.prefix}:{{{partition}}}:responses:pending:{generation.space}"
+
     def tool_record(self, partition: int, name: str) -> str:
         """A string: version, MAC, body; the name is a digest of a call."""
         return f"{self.prefix}:{{{partition}}}:tools:record:{name}"

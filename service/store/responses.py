@@ -23,8 +23,10 @@ from service.store.forms import Forms
 from service.store.invalidations import RedisInvalidations
 from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
+from service.store.live import fitting, read_live
 from service.store.records import seal, unseal
 from service.store.searches import SEARCH_TIMEOUT_MS, Searches, any_of, marks_clauses
+from service.store.spaces import Spaces
 from service.store.vectors import packed
 from service.telemetry import INDEX_DOCUMENTS, INDEX_FAILURES
 
@@ -34,6 +36,8 @@ TAGS = ("tenant", "agent_type", "scope", "history")
 RELOAD_S = 1.0
 MEASURE_S = 5.0
 COUNTED_S = 86_400
+CHANGES = 5
+"""How often a store is written again because another generation became live meanwhile."""
 COUNTING = 4
 """Commands that count one attempt."""
 
@@ -48,6 +52,7 @@ class RedisResponses:
         self._generation: Generation | None = None
         self._last: Generation | None = None  # also while nothing is served
         self._forms = Forms()
+        self.spaces = Spaces(keys)
         self.invalidations = RedisInvalidations(redis, keys, self.partition)
 
     @property
@@ -209,19 +214,35 @@ class RedisResponses:
     ) -> list[SemcachedError | Refused | None]:
         """See `cache.ports.Responses`. Each entry is a transaction of its own.
 
-        One that follows a lookup takes two: first its document, by which an invalidation finds it; then, if
-        none came in between, the record, without which it isn't served.
+        One that follows a lookup takes two: first its documents, by which an invalidation finds it; then, if
+        none came in between, the record, without which it isn't served. Where the live generations turn out
+        to be others, it is all written again.
         """
-        partition, generation, log = self.partition(keys), self._current(), self.invalidations
+        for _ in range(CHANGES):
+            outcomes = await self._put(keys, entries, budget)
+            if outcomes is not None:
+                return outcomes
+        raise StoreUnavailableError("the live generations change all the time")
+
+    async def _put(
+        self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget
+    ) -> list[SemcachedError | Refused | None] | None:
+        """None: the live generations are others."""
+        partition, log = self.partition(keys), self.invalidations
+        live = self.spaces.of(partition, self._current())
         steps: list[list[Command]] = []
         for entry in entries:
-            gone = self._place(partition, generation, entry)
-            found = self._findable(partition, generation, entry)
+            gone = self._place(partition, live, entry)
+            found = self._findable(partition, live, entry)
             record = [] if entry.lookup else [self._record(partition, entry, keys)]
             steps.append([("MULTI",), gone, *found, *record, ("EXEC",)])
         asked = [log.since_commands(keys, one.lookup) if one.lookup else [] for one in entries]
         sent = [[*step, *ask] for step, ask in zip(steps, asked, strict=True)]
-        replies = iter(await self._redis.run([command for each in sent for command in each], budget))
+        commands = [*(command for each in sent for command in each), self.spaces.asked(partition)]
+        *told, said = await self._redis.run(commands, budget)
+        if self.spaces.hear(partition, said):
+            return None
+        replies = iter(told)
         outcomes: list[SemcachedError | Refused | None] = []
         for entry, step, ask in zip(entries, steps, asked, strict=True):
             failed = outcome(list(islice(replies, len(step))))
@@ -232,20 +253,21 @@ class RedisResponses:
                 and newer.refuses(subject_of(entry.record, entry.vector), entry.lookup)
             )
             outcomes.append(failed or (INVALIDATED if late else None))
-        await self._finish(keys, [*zip(entries, outcomes, strict=True)], budget)
+        await self._finish(keys, [*zip(entries, outcomes, strict=True)], live, budget)
         return outcomes
 
     async def _finish(
         self,
         keys: TenantKeys,
         entries: Sequence[tuple[NewEntry, SemcachedError | Refused | None]],
+        live: Sequence[Generation],
         budget: Budget,
     ) -> None:
-        """The second step of those that follow a lookup: the record, or, if too late, the document's end.
+        """The second step of those that follow a lookup: the record, or, if too late, the documents' end.
 
         What Redis refused changed nothing: the entry that was there before stays.
         """
-        partition, generation = self.partition(keys), self._current()
+        partition = self.partition(keys)
         commands: list[Command] = []
         for entry, failed in entries:
             if entry.lookup is None:
@@ -254,28 +276,33 @@ class RedisResponses:
                 commands.append(self._record(partition, entry, keys))
                 commands.append(("UNLINK", self._keys.lease(partition, entry.record.entry_id)))
             elif failed == INVALIDATED:
-                commands.append(("UNLINK", self._keys.document(partition, generation, entry.record.entry_id)))
+                gone = [self._keys.document(partition, one, entry.record.entry_id) for one in live]
+                commands.append(("UNLINK", *gone))
         await self._redis.values(commands, budget)
 
-    def _place(self, partition: int, generation: Generation, entry: NewEntry) -> Command:
+    def _place(self, partition: int, live: Sequence[Generation], entry: NewEntry) -> Command:
         """Away with what was there: no field of an older document stays, no answer that loses its document.
 
         A lease goes with the answer.
         """
         ids = [entry.record.entry_id, *entry.superseded]
-        gone = [self._keys.document(partition, generation, one) for one in ids]
+        gone = [self._keys.document(partition, one, entry_id) for one in live for entry_id in ids]
         gone += [self._keys.record(partition, one) for one in ids]
         gone += [] if entry.lookup else [self._keys.lease(partition, entry.record.entry_id)]
         return ("UNLINK", *gone)
 
-    def _findable(self, partition: int, generation: Generation, entry: NewEntry) -> list[Command]:
-        """The document, with its end."""
-        document = self._keys.document(partition, generation, entry.record.entry_id)
-        end = entry.record.expires_at
-        return [
-            ("HSET", document, *_document(entry, generation)),
-            *([] if end is None else [("PEXPIREAT", document, end)]),
-        ]
+    def _findable(self, partition: int, live: Sequence[Generation], entry: NewEntry) -> Iterator[Command]:
+        """A document of each live generation, with its end; what lacks another model's vector waits."""
+        end, ours = entry.record.expires_at, self._current().embedding
+        for one in live:
+            document = self._keys.document(partition, one, entry.record.entry_id)
+            vector = entry.vector if one.embedding == ours else None
+            yield ("HSET", document, *_document(entry, vector, one))
+            if end is not None:
+                yield ("PEXPIREAT", document, end)
+            if vector is None and entry.vector is not None:
+                queue = self._keys.pending(partition, one)
+                yield ("ZADD", queue, entry.record.stored_at, entry.record.entry_id)
 
     def _record(self, partition: int, entry: NewEntry, keys: TenantKeys) -> Command:
         record, end = entry.record, entry.record.expires_at
@@ -314,20 +341,37 @@ class RedisResponses:
     async def _moved(self, error: RedisRefusedError, budget: Budget) -> bool:
         """Whether a migration has published another generation for our embedder's vectors; it is followed.
 
-        Where there is none any more, it is another model's, or the index is gone, we stop serving: whoever
-        attached us has to look.
+        Where there is none, or the index is gone, we stop serving: whoever attached us has to look.
         """
         before = self._current()
+        await self.refresh(budget)
+        if self._generation is not None and self._generation != before:
+            return True
+        if isinstance(error, IndexMissingError):
+            self.leave()
+        return False
+
+    async def refresh(self, budget: Budget | None = None) -> None:
+        """Follow what a migration published, as far as it is for our embedder's vectors; else stop serving.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        before = self._current()
+        partitions = range(self.partitions)
+        for partition, raw in zip(
+            partitions, await read_live(self._redis, self._keys, partitions, budget), strict=True
+        ):
+            self.spaces.hear(partition, raw)
         try:
             now = await read_generation(self._redis, self._keys, budget)
         except LayoutError:  # a later version's
             now = None
-        if now is not None and now != before and now.embedding == before.embedding:
-            self._generation = self._last = now
-            return True
-        if now != before or isinstance(error, IndexMissingError):
+        found = fitting(now, self.spaces.live, before.embedding)
+        if found is None:
             self.leave()
-        return False
+        elif self._generation is not None and found != before:
+            self._generation = self._last = found
 
     @property
     def followed(self) -> Generation:
@@ -415,7 +459,7 @@ def _count(replies: list[Any]) -> int:
     return count if isinstance(count, int) else 0
 
 
-def _document(entry: NewEntry, generation: Generation) -> Command:
+def _document(entry: NewEntry, vector: Vector | None, generation: Generation) -> Command:
     tags, record = entry.tags, entry.record
     fields: dict[str, str | bytes | int | None] = {
         "tenant": tags.identity.tenant,
@@ -429,9 +473,7 @@ def _document(entry: NewEntry, generation: Generation) -> Command:
         "tag": ",".join(tags.tags),
         "stored_at": record.stored_at,
         "expires_at": NO_END_MS if record.expires_at is None else record.expires_at,
-        "vector": None
-        if entry.vector is None
-        else _checked_bytes(entry.vector, tags.identity.scope, generation),
+        "vector": None if vector is None else _checked_bytes(vector, tags.identity.scope, generation),
     }
     return tuple(part for name, value in fields.items() if value for part in (name, value))
 

@@ -101,8 +101,10 @@ class RedisUsage:
             *there, (entries,) = await self._run([*(("EXISTS", one) for one in documents), count])
         before = Counted(members, entries)
         going = bisect_left(list(accumulate(there)), entries - bound) + 1
-        records = [self._keys.record(partition, one) for one in oldest[:going]]
-        await self._transact(("UNLINK", *records, *documents[:going]), ("ZREM", name, *ids[:going]))
+        spaces = self._responses.spaces
+        gone = [name for one in oldest[:going] for name in spaces.documents(partition, generation, one)]
+        gone += [self._keys.record(partition, one) for one in oldest[:going]]
+        await self._transact(("UNLINK", *gone), ("ZREM", name, *ids[:going]))
         return Evicted(before, len(ids[:going]), sum(there[:going]))
 
     async def seed(self, keys: TenantKeys, agent_type: str) -> None:

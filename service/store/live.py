@@ -1,0 +1,71 @@
+"""Which generations are live, as each partition says; read behind every write of documents."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from service.cache.ports import Budget
+from service.errors import LayoutError
+from service.model import Generation, Live
+from service.store.client import Command, RedisClient, value_of
+from service.store.keys import Keys
+from service.store.layout import read_generation
+
+
+async def read_live(
+    redis: RedisClient, keys: Keys, partitions: Sequence[int], budget: Budget | None = None
+) -> list[bytes | None]:
+    """What each of the partitions says, undecoded: it is compared byte for byte.
+
+    Raises:
+        StoreUnavailableError: Redis does not answer.
+    """
+    replies = await redis.run([said(keys, one) for one in partitions], budget)
+    return [value_of(reply) for reply in replies]
+
+
+def said(keys: Keys, partition: int) -> Command:
+    """Asks one partition."""
+    return ("GET", keys.live(partition))
+
+
+def decoded(raw: Any) -> Live | None:
+    """None before the first migration to another generation.
+
+    Raises:
+        LayoutError: another version wrote it.
+    """
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=Live)
+    except msgspec.DecodeError as error:
+        raise LayoutError(f"Redis holds live generations of another semcached version: {error}") from None
+
+
+def fitting(
+    current: Generation | None, live: Sequence[Live], embedding: tuple[str, str, int]
+) -> Generation | None:
+    """Whose vectors an embedder makes: the current one, else one before it that is still live."""
+    return next((one for one in _served(current, live) if one.embedding == embedding), None)
+
+
+def _served(current: Generation | None, live: Sequence[Live]) -> Iterator[Generation]:
+    """What may be searched: one with a greater number than the current one's isn't whole yet."""
+    if current is not None:
+        yield current
+        others = (one for each in live for one in each.generations)
+        yield from (one for one in others if one.number < current.number)
+
+
+async def generations_of(redis: RedisClient, keys: Keys) -> list[Generation]:
+    """What may be searched, the current one first; none before the first migration.
+
+    Raises:
+        LayoutError: another version wrote one.
+        StoreUnavailableError: Redis does not answer.
+    """
+    (raw,) = await read_live(redis, keys, [0])
+    live = decoded(raw)
+    return list(_served(await read_generation(redis, keys), [] if live is None else [live]))
