@@ -133,7 +133,10 @@ class _Attachment:
         try:
             if self._parts.responses.generation is None:
                 await self._parts.attach(log.info)
+            else:
+                await self._parts.responses.refresh()
             await self._parts.responses.usable()
+            await self._parts.beat()
             await self._parts.policies.refresh()
         except (StoreUnavailableError, EmbedderError, StartupError) as error:
             self._note(str(error), log_it=type(error) is not StoreUnavailableError)
@@ -142,6 +145,20 @@ class _Attachment:
             self._note("the service's log says more", log_it=False)
         else:
             self._note(None)
+
+    async def leave(self) -> None:
+        """No migration waits for us any more; where that can't be said, for a while."""
+        with contextlib.suppress(StoreUnavailableError):
+            await self._parts.processes.leave()
+
+    async def drain(self) -> None:
+        """Make vectors that wait for this model, as long as two are served."""
+        try:
+            await self._parts.draining.once()
+        except (StoreUnavailableError, EmbedderError) as error:
+            log.debug("documents wait for their vectors: %s", error)
+        except Exception:  # a defect must not end the watch
+            log.exception("unexpected error while making vectors that wait")
 
     async def measure(self) -> None:
         """Set the index' gauges if it is time; without them the service serves all the same."""
@@ -172,6 +189,7 @@ class _Attachment:
             if parent is not None and not parent.is_alive():
                 signal.raise_signal(signal.SIGTERM)
             await self.check()
+            await self.drain()
             await self.measure()
 
 
@@ -185,6 +203,7 @@ async def _background(attachment: _Attachment) -> AsyncIterator[_Attachment]:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        await attachment.leave()
 
 
 def from_env() -> Litestar:

@@ -81,7 +81,15 @@ def _parser() -> argparse.ArgumentParser:
 
     migrate = commands.add_parser("migrate", help="bring the layout in Redis up to date")
     migrate.add_argument(
-        "action", choices=["status", "plan", "up"], help="what was done, what is to do, do it"
+        "action",
+        choices=["status", "plan", "up", "rollback"],
+        help="what was done, what is to do, do it, undo the last",
+    )
+    migrate.add_argument(
+        "--pace", type=_pace, default=0.5, help="share of Redis's time that copying may take [0.5]"
+    )
+    migrate.add_argument(
+        "--finish", action="store_true", help="don't keep another model's generation any longer"
     )
     migrate.set_defaults(command=_migrate)
 
@@ -127,6 +135,13 @@ def _share(text: str) -> float:
     share = float(text)
     if not 0 <= share < 1:
         raise argparse.ArgumentTypeError("0 to below 1")
+    return share
+
+
+def _pace(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError("above 0, to 1")
     return share
 
 
@@ -293,18 +308,16 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
 
     async def run(url: str) -> int:
         async with opened(settings, url) as parts:
+            await parts.measure()
+            options = migrate.Options(share=arguments.pace, finish=arguments.finish, say=_say)
             if arguments.action == "up":
-                await parts.measure()
-                await migrate.up(parts.target, _say)
+                await migrate.up(parts.target, options)
                 await parts.attach(_say)
-                return 0
-            states = await migrate.status(parts.target)
-        if arguments.action == "plan":
-            pending = [state.step for state in states if state.applied_at is None]
-            print("\n".join(f"{step.name}  {step.summary}" for step in pending) or "nothing to do")
-            return 0
-        for state in states:
-            print(f"{state.step.name}  {_when(state.applied_at)}  {state.step.summary}")
+            elif arguments.action == "rollback":
+                await migrate.rollback(parts.target, options)
+            else:
+                lines = migrate.planned if arguments.action == "plan" else migrate.told
+                print("\n".join(await lines(parts.target)))
         return 0
 
     with _running_redis(settings) as url:

@@ -303,7 +303,7 @@ def _embedder(settings: Settings, generation: Generation) -> Finding:
     text = (
         f"the settings name {model} ({dim or 'its own dimension'}), not the generation's: no service starts"
     )
-    fix = "set SEMCACHED_EMBEDDER and its settings back, or SEMCACHED_KEY_PREFIX to a fresh one"
+    fix = "set SEMCACHED_EMBEDDER and its settings back, or `semcached migrate up`"
     return Finding(Level.FAIL, "embedder", text, fix)
 
 

@@ -20,8 +20,8 @@ SemcachedError
     └── LayoutError          what lies in Redis doesn't fit this program
 
 Three layers refine it for themselves: `store/client.py` (RedisRefusedError, IndexMissingError, both 503),
-`providers/gate.py` (ProviderError, 502: of an embedder or a rewriter) and `migrate.py` (BusyError, a
-StartupError).
+`providers/gate.py` (ProviderError, 502: of an embedder or a rewriter) and `migrate/target.py` (BusyError,
+MigrationError: StartupErrors).
 
 `service/api/problems.py` is the one handler that turns these into problem objects (RFC 9457).
 """

@@ -26,6 +26,8 @@ from service.cache.tools import Tools
 from service.cache.usage import Uses
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
+from service.migrate.draining import Draining
+from service.model import Generation
 from service.providers.upstream import upstream
 from service.proxy.passage import Passage
 from service.settings import SHORTEST_SECRET, Settings
@@ -42,11 +44,13 @@ from service.store.index import (
 )
 from service.store.invalidator import Invalidator
 from service.store.keys import Keys
-from service.store.layout import check_secret, read_generation, read_layout
+from service.store.layout import check_secret, read_layout
 from service.store.leases import RedisLeases
 from service.store.ledger import Ledger
+from service.store.live import generations_of
 from service.store.pointers import RedisPointers
 from service.store.policies import RedisPolicies
+from service.store.processes import Processes
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 from service.store.rewritings import RedisRewritings
@@ -71,6 +75,8 @@ class Parts:
     redis: RedisClient
     embedder: Embedder
     responses: RedisResponses
+    processes: Processes
+    draining: Draining
     policies: RedisPolicies
     rates: Rates
     leases: Leases
@@ -92,7 +98,8 @@ class Parts:
         """What a migration works on."""
         embedder = self.embedder
         model = migrate.Model(embedder.model, embedder.revision, embedder.dim)
-        return migrate.Target(self.redis, Keys(self.settings.key_prefix), self.keyring, self.settings, model)
+        keys = Keys(self.settings.key_prefix)
+        return migrate.Target(self.redis, keys, self.keyring, self.settings, model, embedder)
 
     async def measure(self) -> None:
         """Know the embedder's dimension.
@@ -106,11 +113,12 @@ class Parts:
         embedder = self.embedder
         if embedder.dim is not None:
             return
-        generation = await read_generation(self.redis, self.target.keys)
-        if generation is None:
+        generations = await generations_of(self.redis, self.target.keys)
+        if not generations:
             await embedder.embed(["warm up"])
-        elif (generation.model, generation.revision) == (embedder.model, embedder.revision):
-            embedder.dim = generation.dim
+        for one in generations:
+            if (one.model, one.revision) == (embedder.model, embedder.revision):
+                embedder.dim = one.dim
 
     async def attach(self, report: Callable[[str], None]) -> None:
         """Set up an empty Redis, check that a used one is ours, and start serving from it.
@@ -124,17 +132,10 @@ class Parts:
         await migrate.up_if_empty(self.target, report)
         keys = self.target.keys
         layout = await read_layout(self.redis, keys)
-        generation = await read_generation(self.redis, keys)
-        if layout is None or generation is None:
+        if layout is None:
             raise LayoutError("the layout is incomplete: run `semcached migrate up`")
         layout = await check_secret(self.redis, keys, layout, self.keyring)
-        embedder = self.embedder
-        if generation.embedding != (embedder.model, embedder.revision, embedder.dim):
-            raise LayoutError(
-                f"the index holds vectors of {generation.model} {generation.revision} ({generation.dim}), "
-                f"the embedder is {embedder.model} {embedder.revision} ({embedder.dim}): set "
-                "SEMCACHED_EMBEDDER back, or SEMCACHED_KEY_PREFIX to a fresh one"
-            )
+        generation = await self._fitting(keys)
         schema = load_schema(self.settings.schema_dir / "responses.yaml", generation.dim)
         await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
         found, graph = await as_found(self.redis, keys, generation, layout.partitions)
@@ -151,6 +152,39 @@ class Parts:
             report("this Redis cuts long searches off silently: FT.CONFIG SET ON_TIMEOUT FAIL")
         await self.policies.load(layout.partitions)  # first: none that is stricter may be missed
         self.responses.follow(layout, generation, graph=graph)
+        await self.responses.refresh()
+
+    async def _fitting(self, keys: Keys) -> Generation:
+        """The generation to serve from.
+
+        Raises:
+            LayoutError: there is none for our embedder.
+            StoreUnavailableError: Redis does not answer.
+        """
+        embedder = self.embedder
+        generations = await generations_of(self.redis, keys)
+        if not generations:
+            raise LayoutError("the layout is incomplete: run `semcached migrate up`")
+        for one in generations:
+            if one.embedding == (embedder.model, embedder.revision, embedder.dim):
+                return one
+        first = generations[0]
+        raise LayoutError(
+            f"the index holds vectors of {first.model} {first.revision} ({first.dim}), "
+            f"the embedder is {embedder.model} {embedder.revision} ({embedder.dim}): set "
+            "SEMCACHED_EMBEDDER back, or run `semcached migrate up`, which embeds what is stored anew"
+        )
+
+    async def beat(self) -> None:
+        """Say that we serve, and what: a migration waits for who is behind.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        generation = self.responses.generation
+        if generation is not None:
+            live = self.responses.spaces.number(self.responses.partitions)
+            await self.processes.beat(live, generation.number)
 
 
 class Loaded(NamedTuple):
@@ -243,6 +277,8 @@ async def opened(
                 redis=redis,
                 embedder=embedder,
                 responses=responses,
+                processes=Processes(redis, keys),
+                draining=Draining(redis, keys, responses, embedder),
                 policies=stored,
                 rates=Rates(redis, keys, redis_s),
                 embeddings=vectors,

@@ -1,0 +1,104 @@
+"""Documents of the next generation out of those of the one before."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from service.cache.canonical import Vector
+from service.cache.ports import Embedder
+from service.migrate.record import Migration
+from service.migrate.target import MigrationError
+from service.model import Generation
+from service.store.documents import Document, Documents
+from service.store.records import unsealed_unchecked
+from service.store.vectors import packed, unpacked
+
+TEXTS = 64
+"""Texts that are embedded at once."""
+
+
+class Maker(Protocol):
+    """Makes them."""
+
+    async def made(self, documents: Documents, some: Sequence[Document]) -> list[Document]:
+        """In any order; what can't be embedded has no vector.
+
+        Raises:
+            EmbedderError: the embedder is away.
+            StoreUnavailableError: Redis does not answer.
+        """
+
+
+class Converting:
+    """The same vectors in other numbers, or with places."""
+
+    def __init__(self, before: Generation, after: Generation) -> None:
+        self._before, self._after = before, after
+
+    async def made(self, documents: Documents, some: Sequence[Document]) -> list[Document]:  # noqa: ARG002 - a Maker
+        """See `Maker`."""
+        return [self._made(one) for one in some]
+
+    def _made(self, one: Document) -> Document:
+        raw = one.fields.get("vector")
+        if raw is None:
+            return one
+        vector = unpacked(raw, self._before)
+        return _with(one, vector, self._after)
+
+
+class Embedding:
+    """Vectors of another model, of the texts in the records; equal texts once."""
+
+    def __init__(self, embedder: Embedder, after: Generation) -> None:
+        self._embedder, self._after = embedder, after
+
+    async def made(self, documents: Documents, some: Sequence[Document]) -> list[Document]:
+        """See `Maker`. Texts are read without a tenant's key: a forged one is found out when it is served."""
+        texts: dict[str, str] = {}
+        for one, blob in zip(some, await documents.records([one.entry_id for one in some]), strict=True):
+            record = None if blob is None else unsealed_unchecked(blob, one.entry_id)
+            text = None if record is None or record.embedding is None else record.standalone or record.text
+            if text is not None and self._embedder.unfit(text) is None:
+                texts[one.entry_id] = text
+        distinct = list(dict.fromkeys(texts.values()))
+        rows: dict[str, Any] = {}
+        for at in range(0, len(distinct), TEXTS):
+            page = distinct[at : at + TEXTS]
+            rows |= zip(page, await self._embedder.embed(page), strict=True)
+        return [
+            _with(one, rows[texts[one.entry_id]], self._after)
+            if one.entry_id in texts
+            else Document(one.entry_id, {k: v for k, v in one.fields.items() if k != "vector"})
+            for one in some
+        ]
+
+
+def maker_of(migration: Migration, embedder: Embedder | None) -> Maker:
+    """What makes the documents of `after`.
+
+    Raises:
+        MigrationError: the embedder isn't the one that is needed.
+    """
+    if migration.kind == "reembed":
+        return Embedding(needed(embedder, migration.after), migration.after)
+    return Converting(migration.before, migration.after)
+
+
+def needed(embedder: Embedder | None, generation: Generation) -> Embedder:
+    """The embedder, if its vectors are the generation's.
+
+    Raises:
+        MigrationError: they aren't.
+    """
+    found = None if embedder is None else (embedder.model, embedder.revision, embedder.dim)
+    if embedder is None or found != generation.embedding:
+        raise MigrationError(
+            f"this needs vectors of {generation.model} {generation.revision}: set SEMCACHED_EMBEDDER "
+            "(and its model) to that, and run it again"
+        )
+    return embedder
+
+
+def _with(one: Document, vector: Vector, generation: Generation) -> Document:
+    scope = one.fields.get("scope", b"").decode()
+    return Document(one.entry_id, one.fields | {"vector": packed(vector, scope, generation)})

@@ -1,0 +1,62 @@
+"""What is kept of a migration from one generation to the next."""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from service.errors import LayoutError
+from service.model import Generation
+from service.store.client import RedisClient
+from service.store.keys import Keys
+
+Kind = Literal["reindex", "convert", "reembed"]
+"""Another index over the same documents; the vectors in other numbers; vectors of another model."""
+
+Phase = Literal["copying", "published", "ending", "done", "undoing", "leaving", "undone"]
+"""See `moving`."""
+
+
+class Migration(Struct, frozen=True, kw_only=True):
+    """The one at work, or the last one."""
+
+    kind: Kind
+    phase: Phase
+    before: Generation
+    after: Generation
+    schema_before: list[str]  # arguments of FT.CREATE: the way back
+    schema_after: list[str]
+    begun_at: float  # s since 1970
+    published_at: float | None = None
+    found: dict[str, float] = {}  # what was counted and compared
+
+    @property
+    def serving(self) -> Generation:
+        """What readers follow."""
+        return self.after if self.phase in ("published", "ending", "done") else self.before
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether there is something left to do."""
+        return self.phase not in ("done", "undone")
+
+
+async def read_migration(redis: RedisClient, keys: Keys) -> Migration | None:
+    """None: there was none yet.
+
+    Raises:
+        LayoutError: another version wrote it.
+        StoreUnavailableError: Redis does not answer.
+    """
+    raw = await redis.call("GET", name(keys))
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=Migration)
+    except msgspec.DecodeError as error:
+        raise LayoutError(f"Redis holds a migration of another semcached version: {error}") from None
+
+
+def name(keys: Keys) -> str:
+    """Where it lies."""
+    return keys.meta("responses:migration")

@@ -1,0 +1,37 @@
+"""What a migration works on."""
+
+from typing import NamedTuple
+
+from service.cache.digests import Keyring
+from service.cache.ports import Embedder
+from service.errors import StartupError
+from service.settings import Settings
+from service.store.client import RedisClient
+from service.store.keys import Keys
+
+
+class Model(NamedTuple):
+    """The embedder that the index is to hold vectors of."""
+
+    name: str
+    revision: str
+    dim: int | None  # None: no matter, for what only reads
+
+
+class Target(NamedTuple):
+    """The Redis to migrate and what it is to become."""
+
+    redis: RedisClient
+    keys: Keys
+    keyring: Keyring
+    settings: Settings
+    model: Model
+    embedder: Embedder | None = None  # None: no vector can be made
+
+
+class BusyError(StartupError):
+    """Another migrator holds the lease."""
+
+
+class MigrationError(StartupError):
+    """A migration can't go on; says why, and what to do."""

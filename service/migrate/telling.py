@@ -1,0 +1,87 @@
+"""What `migrate plan` and `migrate status` say."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from service.migrate.changes import Change
+from service.migrate.record import Kind, Migration
+from service.migrate.steps import status
+from service.migrate.target import Target
+from service.migrate.up import described, plan
+from service.store.vectors import width
+
+PER_S: dict[Kind, int] = {"reindex": 1000, "convert": 500, "reembed": 150}
+"""Entries that two cores get through while Redis also serves (bench/migration.py)."""
+WORDS: dict[Kind, str] = {
+    "reindex": "another index over the same documents",
+    "convert": "the vectors in other numbers, in documents and an index of their own",
+    "reembed": "the stored questions embedded anew, in documents and an index of their own",
+}
+NOTICED: dict[Kind, str] = {
+    "reindex": "lookups and stores go on; they are slower while RediSearch builds the index",
+    "convert": "lookups and stores go on; stores write two documents meanwhile; similarities change by 1e-3",
+    "reembed": "lookups and stores go on with the old model until it is published, then with the new one",
+}
+LINKS = 2.4
+"""Bytes of a graph's node, to those of its vector: the vector, and its links with M 20 (768 + 1,070)."""
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+async def planned(target: Target) -> list[str]:
+    """What `up` would do.
+
+    Raises:
+        as `plan`.
+    """
+    told = await plan(target)
+    lines = [f"{step.name}  {step.summary}" for step in told.steps]
+    if told.at_work is not None:
+        lines.append(f"going on with what was begun: {described(told.at_work)}")
+    if told.change is not None:
+        lines += _change(told.change)
+    return lines or ["nothing to do"]
+
+
+async def told(target: Target) -> list[str]:
+    """The ledger, the migration that is at work or was the last, and what differs from what is asked for.
+
+    Raises:
+        as `plan`.
+    """
+    lines = [
+        f"{state.step.name}  {_when(state.applied_at)}  {state.step.summary}"
+        for state in await status(target)
+    ]
+    found = await plan(target)
+    if found.at_work is not None:
+        lines += _migration(found.at_work)
+    if found.change is not None:
+        lines += [f"differs: {one}" for one in found.change.reasons]
+        lines.append("`semcached migrate plan` says what would be done")
+    return lines
+
+
+def _change(one: Change) -> Iterator[str]:
+    entries, after = one.state.documents, one.after
+    yield f"{one.kind} of generation {one.before.number} to {after.number}: {WORDS[one.kind]}"
+    yield from (f"  because {reason}" for reason in one.reasons)
+    vector = width(after) * BYTES[after.datatype]
+    document = 0 if one.kind == "reindex" else vector + 256
+    size = entries * (document + round(LINKS * vector))
+    yield f"  {entries:,} entries; {size / 1e6:,.0f} MB beside what is there, until the old index goes"
+    yield f"  about {max(1, entries // PER_S[one.kind]):,} s"
+    yield f"  {NOTICED[one.kind]}"
+
+
+def _migration(one: Migration) -> Iterator[str]:
+    yield described(one)
+    yield f"  begun {_when(one.begun_at)}"
+    if one.published_at is not None:
+        yield f"  published {_when(one.published_at)}"
+    yield from (f"  {name}: {value:g}" for name, value in one.found.items())
+
+
+def _when(seconds: float | None) -> str:
+    return (
+        "pending" if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    )
