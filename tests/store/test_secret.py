@@ -134,17 +134,17 @@ async def test_migrations_are_idempotent_and_one_works_at_a_time(
     said: list[str] = []
     async with opened(settings, settings.redis_url or "", models) as parts:
         target = parts.target
-        assert [step.name for step in await migrate.plan(target)] == ["0001_responses", "0002_tools"]
-        await migrate.up(target, said.append)
-        assert await migrate.plan(target) == []
+        assert [step.name for step in (await migrate.plan(target)).steps] == ["0001_responses", "0002_tools"]
+        await migrate.up(target, migrate.Options(say=said.append))
+        assert await migrate.planned(target) == ["nothing to do"]
         assert all(state.applied_at for state in await migrate.status(target))
-        await migrate.up(target, said.append)
+        await migrate.up(target, migrate.Options(say=said.append))
         assert len(said) == 2
         for step in migrate.steps(settings.migrations_dir):
             await step.up(target)
         redis.set(f"{settings.key_prefix}:{{meta}}:migrations:lease", "someone", px=60_000)
         with pytest.raises(migrate.BusyError, match="60 s"):
-            await migrate.up(target, said.append)
+            await migrate.up(target, migrate.Options(say=said.append))
         redis.hset(f"{settings.key_prefix}:{{meta}}:migrations", "9999_from_the_future", "1")
         with pytest.raises(LayoutError, match="9999"):
             await migrate.status(target)
@@ -185,7 +185,7 @@ async def test_a_layout_that_was_evicted_is_made_again(
         async with service(settings, models):
             pass
     async with opened(settings, settings.redis_url or "", models) as parts:
-        await migrate.up(parts.target, lambda _: None)
-        assert await migrate.plan(parts.target) == []
+        await migrate.up(parts.target)
+        assert await migrate.planned(parts.target) == ["nothing to do"]
         await parts.attach(lambda _: None)
         assert isinstance(await look(parts, parts.keyring.of(tenant), prompt="p"), Hit)
