@@ -444,6 +444,7 @@ class Live(Struct, frozen=True, kw_only=True):
     number: int
     generations: tuple[Generation, ...]
     token: str = ""  # of the migrator that wrote it
+    flat: tuple[str, ...] = ()  # their indexes that are no graphs: those are read, not walked
 
 
 class Record(Struct, frozen=True, array_like=True, kw_only=True):

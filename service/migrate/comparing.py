@@ -8,6 +8,7 @@ import numpy as np
 
 from service.cache.canonical import Identity, Vector
 from service.cache.ports import Budget, Search
+from service.migrate.record import Migration
 from service.migrate.target import Target
 from service.model import Candidate, Generation
 from service.store.client import value_of
@@ -61,10 +62,10 @@ class Sampler:
 class Comparison:
     """Asks both indexes of a partition the same."""
 
-    def __init__(self, target: Target, before: Generation, after: Generation) -> None:
+    def __init__(self, target: Target, migration: Migration) -> None:
         self._target = target
-        self._before, self._after = before, after
-        self._forms = Forms()
+        self._before, self._after = migration.before, migration.after
+        self._forms = forms_of(migration)
         self._rng = np.random.default_rng(7)
 
     async def of(self, partition: int, some: Sequence[Document]) -> Compared:
@@ -94,7 +95,7 @@ class Comparison:
     ) -> list[list[Candidate]]:
         index, found = self._target.keys.index(partition, side), list[list[Candidate]]()
         for _ in range(2):  # the first time how large their scopes are isn't known
-            searches = Searches(page, index, side, self._forms)
+            searches = Searches(page, index, side, self._forms[side.number])
             replies = await self._target.redis.run(searches.commands, Budget(SEARCH_S))
             found = [value_of(one) for one in searches.pages(replies)]
         return found
@@ -104,6 +105,12 @@ class Comparison:
         aside -= (aside @ vector) * vector
         turned = TURNED * vector + np.sqrt(1 - TURNED**2) * aside / np.linalg.norm(aside)
         return np.asarray(turned / np.linalg.norm(turned), np.float32)
+
+
+def forms_of(migration: Migration) -> dict[int, Forms]:
+    """By a generation's number: an index that is no graph isn't walked."""
+    sides = (migration.before, migration.after)
+    return {one.number: Forms(walks=one.index not in migration.flat) for one in sides}
 
 
 def search_of(one: Document, vector: Vector) -> Search:

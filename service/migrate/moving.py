@@ -144,7 +144,7 @@ class Move:
 
     async def _both(self, migration: Migration) -> None:
         """Stores write both from now on; and nobody else's copies count."""
-        await self._raise([migration.before, migration.after])
+        await self._raise([migration.before, migration.after], migration.flat)
         for partition in self._partitions:
             for side, schema in self._sides(migration):
                 index, prefix = self._keys.index(partition, side), self._keys.documents(partition, side)
@@ -168,27 +168,27 @@ class Move:
             await self._sweep(before, after, sampler)
         found: dict[str, float] = {"copied": copied, "took_s": round(time.time() - migration.begun_at, 1)}
         if migration.kind == "reembed":
-            told = await self._recalibrated(before, after, sampler)
+            told = await self._recalibrated(migration, sampler)
             after = replace(after, threshold=told.threshold)
             found |= told._asdict()
         else:
-            found |= (await self._compared(before, after, sampler))._asdict()
+            found |= (await self._compared(migration, sampler))._asdict()
         return await self._note(replace(migration, after=after, found=migration.found | found))
 
-    async def _recalibrated(self, before: Generation, after: Generation, sampler: Sampler) -> Recalibrated:
+    async def _recalibrated(self, migration: Migration, sampler: Sampler) -> Recalibrated:
         """The threshold for the new model."""
-        neighbours, pairs = Neighbours(self._target, before, after), list[Pair]()
+        neighbours, pairs = Neighbours(self._target, migration), list[Pair]()
         for partition in self._partitions:
             ids = [one for at, one in sampler.kept if at == partition]
             for at in range(0, len(ids), SAMPLED_AT_ONCE):
                 some = ids[at : at + SAMPLED_AT_ONCE]
                 pairs += await neighbours.pairs(partition, self._documents(partition), some)
                 await self._lease.renew()
-        told = recalibrated(pairs, before.threshold)
+        told = recalibrated(pairs, migration.before.threshold)
         self._options.say(
             f"of {told.pairs} pairs of near entries the old model serves {told.accepted}; at a threshold of "
-            f"{told.threshold:.3f} (was {before.threshold:.3f}) the new one {told.kept}, and {told.gained} "
-            "others" + ("" if told.is_known else ": too few to tell, so it is strict")
+            f"{told.threshold:.3f} (was {migration.before.threshold:.3f}) the new one {told.kept}, "
+            f"and {told.gained} others" + ("" if told.is_known else ": too few to tell, so it is strict")
         )
         return told
 
@@ -253,16 +253,16 @@ class Move:
                 sampler.look(partition, ids)
                 await self._lease.renew()
 
-    async def _compared(self, before: Generation, after: Generation, sampler: Sampler) -> Compared:
+    async def _compared(self, migration: Migration, sampler: Sampler) -> Compared:
         """Hold both indexes beside each other.
 
         Raises:
             MigrationError: too little is the same.
         """
-        compared, found = Comparison(self._target, before, after), Compared(0, 0, 0.0)
+        compared, found = Comparison(self._target, migration), Compared(0, 0, 0.0)
         for partition in self._partitions:
             ids = [one for at, one in sampler.kept if at == partition]
-            some = await self._documents(partition).read(ids, before)
+            some = await self._documents(partition).read(ids, migration.before)
             more = await compared.of(partition, some)
             found = Compared(found.asked + more.asked, found.same + more.same, max(found.error, more.error))
             await self._lease.renew()
@@ -286,7 +286,7 @@ class Move:
         stays, goes = migration.after, migration.before
         if migration.phase == "leaving":
             stays, goes = goes, stays
-        await self._raise([stays])
+        await self._raise([stays], migration.flat)
         await self._written()
         await self._lease.sure()
         for partition in self._partitions:
@@ -310,15 +310,14 @@ class Move:
 
     # --- what is known of it ---
 
-    async def _raise(self, generations: Sequence[Generation]) -> None:
+    async def _raise(self, generations: Sequence[Generation], flat: tuple[str, ...]) -> None:
         """These are live. It can't be fenced off, and harms nobody: all write what they follow as well."""
         await self._lease.sure()
         told = await read_live(self._redis, self._keys, self._partitions)
         known = [one for one in map(decoded, told) if one is not None]
         number = max((one.number for one in known), default=0) + 1
-        raw = msgspec.json.encode(
-            Live(number=number, generations=tuple(generations), token=self._lease.token)
-        )
+        live = Live(number=number, generations=tuple(generations), token=self._lease.token, flat=flat)
+        raw = msgspec.json.encode(live)
         for partition in self._partitions:
             await self._redis.call("SET", self._keys.live(partition), raw)
         self._number = number

@@ -31,6 +31,12 @@ class Migration(Struct, frozen=True, kw_only=True):
     found: dict[str, float] = {}  # what was counted and compared
 
     @property
+    def flat(self) -> tuple[str, ...]:
+        """The indexes that are no graphs."""
+        sides = ((self.before, self.schema_before), (self.after, self.schema_after))
+        return tuple(one.index for one, schema in sides if "HNSW" not in schema)
+
+    @property
     def serving(self) -> Generation:
         """What readers follow."""
         return self.after if self.phase in ("published", "ending", "done") else self.before

@@ -7,12 +7,12 @@ import numpy as np
 
 from service.cache.canonical import Vector
 from service.cache.ports import Budget
-from service.migrate.comparing import AT_ONCE, SEARCH_S, search_of
+from service.migrate.comparing import AT_ONCE, SEARCH_S, forms_of, search_of
+from service.migrate.record import Migration
 from service.migrate.target import Target
 from service.model import Generation
 from service.store.client import value_of
 from service.store.documents import Document, Documents
-from service.store.forms import Forms
 from service.store.searches import Searches
 from service.store.vectors import unpacked
 
@@ -73,10 +73,10 @@ def recalibrated(pairs: Sequence[Pair], threshold: float) -> Recalibrated:
 class Neighbours:
     """Pairs of near entries in a partition."""
 
-    def __init__(self, target: Target, before: Generation, after: Generation) -> None:
+    def __init__(self, target: Target, migration: Migration) -> None:
         self._target = target
-        self._sides = (before, after)
-        self._forms = Forms()
+        self._sides = (migration.before, migration.after)
+        self._forms = forms_of(migration)
 
     async def pairs(self, partition: int, documents: Documents, ids: Sequence[str]) -> list[Pair]:
         """Of those entries, with their nearest ones in the same scope.
@@ -115,7 +115,9 @@ class Neighbours:
         self, partition: int, side: Generation, some: Sequence[Document]
     ) -> Iterator[tuple[str, str]]:
         index = self._target.keys.index(partition, side)
-        searches = Searches([search_of(one, _own(one, side)) for one in some], index, side, self._forms)
+        searches = Searches(
+            [search_of(one, _own(one, side)) for one in some], index, side, self._forms[side.number]
+        )
         replies = await self._target.redis.run(searches.commands, Budget(SEARCH_S))
         pages = [value_of(one) for one in searches.pages(replies)]
         return (

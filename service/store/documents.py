@@ -78,6 +78,8 @@ class Documents:
 
     async def records(self, ids: Sequence[str]) -> list[bytes | None]:
         """The entries' records, sealed."""
+        if not ids:
+            return []
         (found,) = await self._values([("MGET", *(self._keys.record(self._partition, one) for one in ids))])
         blobs: list[bytes | None] = found
         return blobs

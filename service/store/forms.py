@@ -29,8 +29,8 @@ Scope = tuple[str, ...]
 class Forms:
     """What this process was told of scopes; who was told of longest ago is forgotten."""
 
-    def __init__(self) -> None:
-        self.walks = True
+    def __init__(self, *, walks: bool = True) -> None:
+        self.walks = walks
         """Whether the index is a graph."""
         self._many: OrderedDict[Scope, tuple[bool, float]] = OrderedDict()  # and when it was told
 

@@ -371,6 +371,7 @@ class RedisResponses:
         if found is None:
             self.leave()
         elif self._generation is not None and found != before:
+            self._forms.walks = not any(found.index in one.flat for one in self.spaces.live)
             self._generation = self._last = found
 
     @property

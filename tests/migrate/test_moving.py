@@ -19,6 +19,7 @@ from service.migrate.moving import Move, Options
 from service.migrate.record import Migration, read_migration
 from service.model import Generation, Hit, Stored
 from service.settings import Settings
+from service.store import forms
 from service.store.index import arguments, as_kept, ensure_indexes, load_schema
 from service.store.keys import Keys
 from service.store.layout import publish_generation, read_generation
@@ -102,6 +103,25 @@ def indexes(redis: Redis, settings: Settings) -> set[str]:
         for one in found
         if one.startswith(settings.key_prefix) and ":responses:" in one
     }
+
+
+async def test_from_a_graph_to_a_list(
+    *, parts: Parts, hand: Parts, keys: TenantKeys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list isn't walked: RediSearch refuses that."""
+    monkeypatch.setattr(forms, "MANY", 10)
+    ids = await fill(parts, keys, range(30))
+    assert await is_found(parts, keys, 3, ids[3])
+    options = ("      m: 20", "      ef_construction: 160", "      ef_runtime: 50")
+    text = (parts.settings.schema_dir / "responses.yaml").read_text().splitlines()
+    gone = [(f"{line}\n", "") for line in text if line.startswith(options)]
+    target = edited(hand, tmp_path / "schemas", ("algorithm: hnsw", "algorithm: flat"), *gone)
+    await migrate.up(target, QUIET)
+    await parts.responses.refresh()
+    assert all([await is_found(parts, keys, seed, one) for seed, one in ids.items()])
+    await migrate.rollback(target, QUIET)
+    await parts.responses.refresh()
+    assert all([await is_found(parts, keys, seed, one) for seed, one in ids.items()])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,148 @@
+"""To another model: both serve for a while, each its own, and the threshold is found anew."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service import migrate
+from service.api.auth import operator
+from service.cache.digests import TenantKeys
+from service.embedders.local import MiniLM
+from service.errors import LayoutError
+from service.migrate.record import read_migration
+from service.model import Hit, Miss
+from service.settings import Settings
+from service.store.keys import Keys
+from service.store.layout import read_generation
+from service.wiring import Loaded, Parts, opened
+from tests.acl import MIGRATE, as_service
+from tests.helpers import keep, look
+from tests.migrate.test_moving import QUIET
+
+pytestmark = pytest.mark.anyio
+
+DIM = 256
+FINISH = QUIET._replace(finish=True)
+QUESTIONS = (
+    *("How do I reset my password?", "How can I reset my password?", "What is the refund policy?"),
+    *("How do I get my money back?", "Where is my parcel?", "When does my parcel arrive?"),
+)
+
+
+class Projected:
+    """Another model: MiniLM's vectors, by random directions (Johnson & Lindenstrauss 1984)."""
+
+    model, revision, dim = "projected", "1", DIM
+
+    def __init__(self, inner: MiniLM) -> None:
+        self._inner = inner
+        self._directions = np.random.default_rng(5).normal(size=(inner.dim, DIM)).astype(np.float32)
+
+    def unfit(self, text: str) -> str | None:
+        return self._inner.unfit(text)
+
+    def run(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = self._inner.run(texts) @ self._directions
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+    def tokens(self, texts: Sequence[str]) -> int:
+        return self._inner.tokens(texts)
+
+
+@pytest.fixture
+def keys(parts: Parts) -> TenantKeys:
+    return parts.keyring.of(operator("acme"))
+
+
+@pytest.fixture
+def others(models: Loaded, minilm: MiniLM) -> Loaded:
+    return models._replace(embedder=Projected(minilm))
+
+
+@pytest.fixture
+async def hand(parts: Parts, settings: Settings, others: Loaded) -> AsyncIterator[Parts]:
+    """As `semcached migrate` opens it, with the new model."""
+    url = as_service(parts.settings.redis_url or "", MIGRATE)
+    async with opened(replace(settings, redis_url=url), url, others) as found:
+        yield found
+
+
+def served(parts: Parts) -> int | None:
+    """The number of the generation that a service searches."""
+    generation = parts.responses.generation
+    return None if generation is None else generation.number
+
+
+async def in_other_words(parts: Parts, keys: TenantKeys, prompt: str) -> bool:
+    """Whether its meaning is found, whatever the guards think of the words."""
+    answer = await look(parts, keys, prompt=prompt, tiers=["semantic"], threshold=0.6)
+    near = answer if isinstance(answer, Hit) else answer.nearest
+    return near is not None and near.similarity > 0.9
+
+
+async def test_both_models_serve_until_the_old_one_goes(
+    *, parts: Parts, hand: Parts, settings: Settings, others: Loaded, keys: TenantKeys
+) -> None:
+    for at, question in enumerate(QUESTIONS):
+        await keep(parts, keys, prompt=question, response=f"{at}")
+    with pytest.raises(LayoutError, match="migrate up"):
+        await hand.attach(lambda _: None)
+    await migrate.up(hand.target, QUIET)
+    names = Keys(settings.key_prefix)
+    now = await read_generation(parts.redis, names)
+    assert now is not None
+    assert now.embedding == ("projected", "1", DIM)
+    assert now.threshold >= 0.95  # too few pairs to tell
+    await parts.responses.refresh()
+    assert served(parts) == 1
+    async with opened(settings, settings.redis_url or "", others) as new:
+        await new.attach(lambda _: None)
+        for each in (parts, new):
+            for question in QUESTIONS:
+                assert isinstance(await look(each, keys, prompt=question, tiers=["exact"]), Hit)
+            assert await in_other_words(each, keys, "How could I reset my password?")
+        # what one stores the other finds: by its words at once, by its meaning when its vector is made
+        for writer, reader, said in (
+            (parts, new, "Is there a discount?"),
+            (new, parts, "Do you sell shoes?"),
+        ):
+            await keep(writer, keys, prompt=said)
+            assert isinstance(await look(reader, keys, prompt=said, tiers=["exact"]), Hit)
+            assert await reader.draining.once() == 1
+            assert await reader.draining.once() == 0
+            assert await in_other_words(reader, keys, said.replace("?", " ?"))
+        with pytest.raises(migrate.MigrationError, match="--finish"):
+            await migrate.up(hand.target, QUIET)
+        await migrate.up(hand.target, FINISH)
+        found = await read_migration(parts.redis, names)
+        assert found is not None
+        assert found.phase == "done"
+        assert await in_other_words(new, keys, "How could I reset my password?")
+    await parts.responses.refresh()
+    assert served(parts) is None  # its vectors are gone: /readyz says so
+    assert isinstance(await look(parts, keys, prompt=QUESTIONS[0]), Miss)
+
+
+async def test_back_to_the_old_model(
+    *, parts: Parts, hand: Parts, settings: Settings, others: Loaded, keys: TenantKeys, models: Loaded
+) -> None:
+    """What was stored with the new one meanwhile is embedded by the migrator with the old one."""
+    await keep(parts, keys, prompt=QUESTIONS[0])
+    await migrate.up(hand.target, QUIET)
+    async with opened(settings, settings.redis_url or "", others) as new:
+        await new.attach(lambda _: None)
+        await keep(new, keys, prompt="Do you sell shoes?")
+    with pytest.raises(migrate.MigrationError, match="SEMCACHED_EMBEDDER"):
+        await migrate.rollback(hand.target, QUIET)
+    url = as_service(settings.redis_url or "", MIGRATE)
+    async with opened(replace(settings, redis_url=url), url, models) as old:
+        await migrate.rollback(old.target, QUIET)
+    await parts.responses.refresh()
+    now = await read_generation(parts.redis, Keys(settings.key_prefix))
+    assert now is not None
+    assert now.number == 1
+    for said in (QUESTIONS[0], "Do you sell shoes?"):
+        assert await in_other_words(parts, keys, said.replace("?", " ?"))
