@@ -218,6 +218,8 @@ class RedisResponses:
         none came in between, the record, without which it isn't served. Where the live generations turn out
         to be others, it is all written again.
         """
+        if not entries:
+            return []
         for _ in range(CHANGES):
             outcomes = await self._put(keys, entries, budget)
             if outcomes is not None:

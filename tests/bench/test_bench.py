@@ -119,7 +119,7 @@ def test_eviction() -> None:
     policy, whole, _, _, layout, failed, exact, _ = row.split()
     assert policy == "volatile-lru"
     assert 0 < int(whole) < 700
-    assert (int(layout), int(failed)) == (3, 0)
+    assert (int(layout), int(failed)) == (4, 0)  # layout, generation, migrations, processes
     assert int(exact) > 0
 
 

@@ -47,7 +47,7 @@ def test_the_shipped_dims_follow_the_embedder() -> None:
     schema = load_schema(SHIPPED, 1536)
     check_schema(schema, other)
     command = _create_command(schema, "name", "prefix:")
-    assert command[command.index("DIM") + 1] == 1536
+    assert command[command.index("DIM") + 1] == "1536"
 
 
 def test_other_dims_must_be_the_embedders(tmp_path: Path) -> None:
