@@ -136,7 +136,6 @@ class _Attachment:
             else:
                 await self._parts.responses.refresh()
             await self._parts.responses.usable()
-            await self._parts.beat()
             await self._parts.policies.refresh()
         except (StoreUnavailableError, EmbedderError, StartupError) as error:
             self._note(str(error), log_it=type(error) is not StoreUnavailableError)
@@ -145,6 +144,14 @@ class _Attachment:
             self._note("the service's log says more", log_it=False)
         else:
             self._note(None)
+        await self._beat()
+
+    async def _beat(self) -> None:
+        """A Redis that takes no writes serves lookups all the same."""
+        try:
+            await self._parts.beat()
+        except StoreUnavailableError as error:
+            log.debug("a migration won't wait for us: %s", error)
 
     async def leave(self) -> None:
         """No migration waits for us any more; where that can't be said, for a while."""
@@ -189,20 +196,25 @@ class _Attachment:
             if parent is not None and not parent.is_alive():
                 signal.raise_signal(signal.SIGTERM)
             await self.check()
-            await self.drain()
             await self.measure()
+
+    async def drain_all(self) -> None:
+        """For as long as the service runs, beside the watch: a model may be slow."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            await self.drain()
 
 
 @asynccontextmanager
 async def _background(attachment: _Attachment) -> AsyncIterator[_Attachment]:
     await attachment.check()
-    task = asyncio.create_task(attachment.run())
+    tasks = [asyncio.create_task(one) for one in (attachment.run(), attachment.drain_all())]
     try:
         yield attachment
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await attachment.leave()
 
 

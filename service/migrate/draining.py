@@ -38,9 +38,14 @@ class Draining:
                 continue
             documents = Documents(self._redis, self._keys, partition, live)
             there = await documents.read(ids, generation)
-            gone = set(ids) - {one.entry_id for one in there}
-            if gone:
-                await self._redis.call("ZREM", queue, *gone)
-            await documents.copy(await maker.made(documents, there), generation, generation)
-            done += len(ids)
+            records = await documents.records([one.entry_id for one in there])
+            whole = [one for one, record in zip(there, records, strict=True) if record is not None]
+            made = await maker.made(documents, whole)
+            await documents.copy(made, generation, generation)
+            # What is gone, or has no meaning to the model, waits no longer; what is only half stored does.
+            over = set(ids) - {one.entry_id for one in there}
+            over |= {one.entry_id for one in made if "vector" not in one.fields}
+            if over:
+                await self._redis.call("ZREM", queue, *over)
+            done += len(made)
         return done

@@ -113,15 +113,16 @@ class Move:
         """Nobody needs the generation before any more."""
         await self._both(migration)
         await self._follow(migration.after)
-        await self._copy(migration.before, migration.after, self._maker(migration))
+        if migration.kind == "reembed":
+            await self._copy(migration.before, migration.after, self._maker(migration), whole=False)
         return await self._note(migration, "ending")
 
     async def _returned(self, migration: Migration) -> Migration:
         """Nobody needs the generation after any more."""
         await self._both(migration)
-        if migration.published_at is not None:
+        if migration.published_at is not None and migration.kind == "reembed":
             back = replace(migration, before=migration.after, after=migration.before)
-            await self._copy(back.before, back.after, self._maker(back))
+            await self._copy(back.before, back.after, self._maker(back), whole=False)
         await self._publish(migration.before)
         await self._follow(migration.before)
         return await self._note(migration, "leaving")
@@ -147,6 +148,7 @@ class Move:
         await self._raise([migration.before, migration.after], migration.flat)
         for partition in self._partitions:
             for side, schema in self._sides(migration):
+                await self._lease.sure()
                 index, prefix = self._keys.index(partition, side), self._keys.documents(partition, side)
                 await create_index(self._redis, index, prefix, schema)
         await self._written()
@@ -164,9 +166,9 @@ class Move:
             await self._built(after)
             await self._sample(after, sampler)
         else:
-            copied = await self._copy(before, after, self._maker(migration))
+            copied = await self._copy(before, after, self._maker(migration), whole=True)
             await self._sweep(before, after, sampler)
-        found: dict[str, float] = {"copied": copied, "took_s": round(time.time() - migration.begun_at, 1)}
+        found: dict[str, float | bool] = {"copied": copied, "took_s": round(time.time() - migration.begun_at, 1)}
         if migration.kind == "reembed":
             told = await self._recalibrated(migration, sampler)
             after = replace(after, threshold=told.threshold)
@@ -205,30 +207,34 @@ class Move:
                     state = await read_index(self._redis, index)
                     bar.reach(state.documents)
 
-    async def _copy(self, source: Generation, goal: Generation, maker: Maker) -> int:
-        """Pass by pass, until a pass finds nothing that is missing; how many were copied."""
+    async def _copy(self, source: Generation, goal: Generation, maker: Maker, *, whole: bool) -> int:
+        """Pass by pass, until a pass finds nothing that is missing; how many were copied.
+
+        Once readers follow `goal` only vectors are added: an entry that is found nowhere else may have been
+        invalidated meanwhile.
+        """
         if source.space == goal.space:
             return 0
-        whole = 0
+        done = 0
         for _ in range(PASSES):
             copied = 0
             for partition in self._partitions:
-                copied += await self._copy_one(self._documents(partition), source, goal, maker)
-            whole += copied
+                copied += await self._copy_one(self._documents(partition), source, goal, maker, whole=whole)
+            done += copied
             if not copied:
-                return whole
+                return done
         raise MigrationError(
             "documents keep coming faster than they are copied: run it again, with a greater --pace"
         )
 
     async def _copy_one(
-        self, documents: Documents, source: Generation, goal: Generation, maker: Maker
+        self, documents: Documents, source: Generation, goal: Generation, maker: Maker, *, whole: bool
     ) -> int:
         pace, copied = Pace(self._options.share), 0
         with Bar("copied", 0) as bar:
             async for ids in documents.ids(source):
                 await self._lease.renew()
-                missing = await documents.missing(ids, source, goal)
+                missing = await documents.missing(ids, source, goal, whole=whole)
                 made = await maker.made(documents, await documents.read(missing, source))
                 for at in range(0, len(made), AT_ONCE):
                     with pace:
@@ -282,7 +288,7 @@ class Move:
         await self._lease.settle(self._keys.meta("responses:generation"), msgspec.json.encode(generation))
 
     async def _end(self, migration: Migration) -> None:
-        """One is live; the other goes. What was stored meanwhile by who knew of no other is taken along."""
+        """One is live; the other goes."""
         stays, goes = migration.after, migration.before
         if migration.phase == "leaving":
             stays, goes = goes, stays
@@ -294,8 +300,6 @@ class Move:
                 await self._redis.call("FT.DROPINDEX", self._keys.index(partition, goes), timeout_s=FOLLOW_S)
         if goes.space == stays.space:
             return
-        if migration.phase == "ending" and migration.kind == "convert":
-            await self._copy(goes, stays, self._maker(migration))
         for partition in self._partitions:
             await self._forget(self._documents(partition), goes)
             await self._redis.call("UNLINK", self._keys.pending(partition, goes))

@@ -28,7 +28,7 @@ class Migration(Struct, frozen=True, kw_only=True):
     schema_after: list[str]
     begun_at: float  # s since 1970
     published_at: float | None = None
-    found: dict[str, float] = {}  # what was counted and compared
+    found: dict[str, float | bool] = {}  # what was counted and compared
 
     @property
     def flat(self) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ BESIDE = 3
 GAINED = 0.01
 """Share of the pairs that are served by the new model and weren't by the old."""
 FEWEST = 30
-"""Pairs that the old model would serve; with fewer nothing is known of the new one."""
+"""Pairs that the old model would serve, and that neither would; with fewer nothing is known."""
 UNKNOWN = 0.95
 """What is asked for then, at least."""
 
@@ -41,11 +41,7 @@ class Recalibrated(NamedTuple):
     accepted: int  # by the old model
     kept: int  # of those, by the new one
     gained: int  # by the new one alone
-
-    @property
-    def is_known(self) -> bool:
-        """Whether there were pairs enough."""
-        return self.accepted >= FEWEST
+    is_known: bool  # whether there were pairs enough, of both kinds
 
 
 def recalibrated(pairs: Sequence[Pair], threshold: float) -> Recalibrated:
@@ -56,18 +52,25 @@ def recalibrated(pairs: Sequence[Pair], threshold: float) -> Recalibrated:
         threshold: the old model's.
     """
     accepted = sum(one.old >= threshold for one in pairs)
-    found = max(threshold, UNKNOWN)
-    if accepted >= FEWEST:
-        order = sorted(pairs, key=lambda one: -one.new)
-        gained = np.cumsum([one.old < threshold for one in order])
-        fits = gained <= GAINED * np.arange(1, len(order) + 1)
-        # of equal ones all or none: only the last of them tells
-        last = [at + 1 == len(order) or order[at + 1].new < one.new for at, one in enumerate(order)]
-        good = np.flatnonzero(fits & np.array(last))
-        found = float(np.clip(order[good[-1]].new, -1, 1)) if good.size else 1.0
+    found = _least(pairs, threshold)
+    below = sum(one.old < threshold and one.new < found for one in pairs)
+    is_known = accepted >= FEWEST <= below
+    if not is_known:
+        found = max(threshold, UNKNOWN)
     served = [one for one in pairs if one.new >= found]
     kept = sum(one.old >= threshold for one in served)
-    return Recalibrated(found, len(pairs), accepted, kept, len(served) - kept)
+    return Recalibrated(found, len(pairs), accepted, kept, len(served) - kept, is_known)
+
+
+def _least(pairs: Sequence[Pair], threshold: float) -> float:
+    """As `recalibrated`, of however few; 1 where none fits."""
+    order = sorted(pairs, key=lambda one: -one.new)
+    gained = np.cumsum([one.old < threshold for one in order])
+    fits = gained <= GAINED * np.arange(1, len(order) + 1)
+    # of equal ones all or none: only the last of them tells
+    last = [at + 1 == len(order) or order[at + 1].new < one.new for at, one in enumerate(order)]
+    good = np.flatnonzero(fits & np.array(last, bool))
+    return float(np.clip(order[good[-1]].new, -1, 1)) if good.size else 1.0
 
 
 class Neighbours:

@@ -7,6 +7,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from service.migrate.changes import Change, undoing, wanted
 from service.migrate.lease import leased
+from service.migrate.making import needed
 from service.migrate.moving import Move, Options
 from service.migrate.record import Migration, read_migration
 from service.migrate.steps import Step, pending, run
@@ -85,6 +86,8 @@ async def rollback(target: Target, options: Options = QUIETLY) -> None:
             raise MigrationError("there is no migration to roll back")
         await load(target.redis)
         move, say = Move(target, lease, layout.partitions, options), options.say
+        if last.kind == "reembed" and last.published_at is not None:
+            needed(target.embedder, last.before)  # before anything is changed
         if last.phase in ("copying", "published", "undoing"):
             say(described(await move.undo(last)))
             return

@@ -59,8 +59,10 @@ class Documents:
             if cursor == b"0":
                 return
 
-    async def missing(self, ids: Sequence[str], before: Generation, after: Generation) -> list[str]:
-        """Those whose document in `after` isn't the one in `before`, or lacks the vector that is there."""
+    async def missing(
+        self, ids: Sequence[str], before: Generation, after: Generation, *, whole: bool
+    ) -> list[str]:
+        """Those whose document in `after` lacks the vector that is there; `whole`: or is missing or older."""
         sides = ((one, side) for one in ids for side in (before, after))
         commands: list[Command] = []
         for one, side in sides:
@@ -68,7 +70,11 @@ class Documents:
             commands += [("HGET", key, "stored_at"), ("HEXISTS", key, "vector")]
         told = await self._values(commands)
         rows = zip(ids, told[::4], told[1::4], told[2::4], told[3::4], strict=True)
-        return [one for one, at, has, there, got in rows if at is not None and (at != there or has > got)]
+        return [
+            one
+            for one, at, has, there, got in rows
+            if at is not None and ((at == there and has > got) or (whole and _is_older(there, at)))
+        ]
 
     async def read(self, ids: Sequence[str], generation: Generation) -> list[Document]:
         """Those that are there."""
@@ -141,6 +147,10 @@ class Documents:
 
     async def _values(self, commands: Sequence[Command]) -> list[Any]:
         return [value_of(one) for one in await self._redis.run(commands, Budget(READ_S))]
+
+
+def _is_older(there: bytes | None, at: bytes) -> bool:
+    return there is None or int(there) < int(at)
 
 
 def _unmoved(replies: list[Any]) -> list[Any]:

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from service.cache.canonical import Vector
 from service.cache.digests import TenantKeys
@@ -31,6 +32,8 @@ from service.store.records import unseal
 from service.store.responses import RedisResponses
 from service.store.vectors import unpacked
 
+UNKNOWN: Vector = np.zeros(1, np.float32)
+"""Of what means something that can't be compared."""
 PAGE = 500
 RECORDS = 50
 """Records at a time: an answer may have a MiB."""
@@ -77,16 +80,17 @@ class Finder:
         elif predicate.entry_id is not None:
             yield await self._one(keys, predicate, keyspace, predicate.entry_id)
         else:
-            index = self._index(keys, keyspace)
+            generation = self._generation()  # to the end: it says how its documents' vectors are kept
+            index = self._index(keys, keyspace, generation)
             async with aclosing(self._rows(index, keys, predicate)) as pages:
                 async for rows in pages:
-                    yield await self._matching(keys, predicate, keyspace, rows)
+                    yield await self._matching(keys, predicate, keyspace, rows, generation)
 
-    def _index(self, keys: TenantKeys, keyspace: Keyspace) -> str:
+    def _index(self, keys: TenantKeys, keyspace: Keyspace, generation: Generation) -> str:
         partition = self._responses.partition(keys)
         if keyspace is Keyspace.TOOLS:
             return self._keys.tool_index(partition)
-        return self._keys.index(partition, self._generation())
+        return self._keys.index(partition, generation)
 
     def _generation(self) -> Generation:
         generation = self._responses.generation
@@ -94,9 +98,18 @@ class Finder:
             raise StoreUnavailableError("the service is not ready; /readyz says why")
         return generation
 
-    def _vector(self, fields: Mapping[str, Any]) -> Vector | None:
+    def _with_meaning(
+        self, subject: Subject, fields: Mapping[str, Any], partition: int, generation: Generation
+    ) -> Subject:
+        """With the vector that its document has.
+
+        Where it may lack one because another model's process stored it, nobody knows what it means.
+        """
         raw = fields.get("vector")
-        return None if raw is None else unpacked(raw, self._generation())
+        if raw is not None:
+            return subject._replace(vector=unpacked(raw, generation), embedding=generation.embedding)
+        models = {one.embedding for one in self._responses.spaces.of(partition, generation)}
+        return subject._replace(vector=UNKNOWN if len(models) > 1 else None, embedding=None)
 
     async def _rows(
         self, index: str, keys: TenantKeys, predicate: Predicate
@@ -123,23 +136,28 @@ class Finder:
                     await self._call("FT.CURSOR", "DEL", index, at)
 
     async def _matching(
-        self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace, rows: Sequence[Mapping[str, Any]]
+        self,
+        keys: TenantKeys,
+        predicate: Predicate,
+        keyspace: Keyspace,
+        rows: Sequence[Mapping[str, Any]],
+        generation: Generation,
     ) -> list[Found]:
         """What of a page matches beyond its tags."""
         rest, partition = beyond_tags(predicate), self._responses.partition(keys)
         matching = matcher(rest, keyspace)
         texts = await self._texts(keys, rows) if rest.prompt_regex is not None else {}
-        whose = None if keyspace is Keyspace.TOOLS else self._generation().embedding
         found, begun = [], perf_counter()
         for row in rows:
             if perf_counter() - begun > TURN_S:
                 await asyncio.sleep(0)  # others have their turn
                 begun = perf_counter()
             entry_id = entry_id_of(row["__key"])
-            vector = self._vector(row)
-            subject = Subject(keyspace, entry_id, text=texts.get(entry_id), vector=vector, embedding=whose)
+            subject = Subject(keyspace, entry_id, text=texts.get(entry_id))
+            if keyspace is Keyspace.RESPONSES:
+                subject = self._with_meaning(subject, row, partition, generation)
             if matching(subject, int(float(row["stored_at"]))):
-                found.append(Found(keyspace, entry_id, self._kept(partition, keyspace, entry_id)))
+                found.append(Found(keyspace, entry_id, self._kept(partition, keyspace, entry_id, generation)))
         return found
 
     async def _texts(self, keys: TenantKeys, rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
@@ -155,7 +173,8 @@ class Finder:
         self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace, entry_id: str
     ) -> list[Found]:
         """An entry by its id, if it is the tenant's and what else is asked for holds."""
-        kept = self._kept(self._responses.partition(keys), keyspace, entry_id)
+        partition, generation = self._responses.partition(keys), self._generation()
+        kept = self._kept(partition, keyspace, entry_id, generation)
         commands: list[Command] = [("MGET", kept[0]), ("HGETALL", kept[1])]
         blobs, flat = await self._redis.values(commands, Budget(READ_S))
         fields = pairs(flat)
@@ -165,21 +184,20 @@ class Finder:
             )
         else:
             record = unseal(blobs[0], entry_id, keys)
-            vector = self._vector(fields)
             held = record is not None and matches(
-                predicate, self._compared(subject_of(record, vector)), record.stored_at
+                predicate,
+                self._with_meaning(subject_of(record, None), fields, partition, generation),
+                record.stored_at,
             )
         return [Found(keyspace, entry_id, kept)] if held else []
 
-    def _compared(self, subject: Subject) -> Subject:
-        """Its vector is the generation's, which may be another than when its record was written."""
-        return subject._replace(embedding=self._generation().embedding)
-
-    def _kept(self, partition: int, keyspace: Keyspace, entry_id: str) -> tuple[str, ...]:
+    def _kept(
+        self, partition: int, keyspace: Keyspace, entry_id: str, generation: Generation
+    ) -> tuple[str, ...]:
         """The keys of an entry: record, then documents, first that of the index which is searched."""
         if keyspace is Keyspace.TOOLS:
             return self._keys.tool_record(partition, entry_id), self._keys.tool_document(partition, entry_id)
-        documents = self._responses.spaces.documents(partition, self._generation(), entry_id)
+        documents = self._responses.spaces.documents(partition, generation, entry_id)
         return self._keys.record(partition, entry_id), *documents
 
     async def _embeddings(

@@ -9,7 +9,8 @@ from service.store.client import RedisClient, RedisRefusedError
 COPY = "semcached_copy_1"
 """live, source, target, pending; raw, stored_at, id, 1 with a vector or 0, field, value, …: writes the
 document `target` (perhaps the same) with the fields and the end of `source`, unless that isn't the one
-stored at `stored_at` ("gone") or `target` is that already ("there"). "copied"; "moved": `live` is another."""
+stored at `stored_at` ("gone") or `target` is that already, or newer ("there"). "copied"; "moved": `live` is
+another."""
 SWEEP = "semcached_sweep_1"
 """live, source, target; raw: removes a document whose source is gone. How many, or "moved"."""
 FORGET = "semcached_forget_1"
@@ -29,8 +30,10 @@ local function copy(keys, args)
     return 'gone'
   end
   local there = redis.call('HMGET', target, 'stored_at', 'vector')
+  if there[1] and tonumber(there[1]) > tonumber(args[2]) then
+    return 'there'
+  end
   if there[1] == args[2] and (there[2] or args[4] == '0') then
-    redis.call('ZREM', pending, args[3])
     return 'there'
   end
   local ends = redis.call('PEXPIRETIME', source)
@@ -39,7 +42,9 @@ local function copy(keys, args)
   if ends > 0 then
     redis.call('PEXPIREAT', target, ends)
   end
-  redis.call('ZREM', pending, args[3])
+  if args[4] == '1' then
+    redis.call('ZREM', pending, args[3])
+  end
   return 'copied'
 end
 local function sweep(keys, args)

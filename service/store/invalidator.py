@@ -14,7 +14,7 @@ from service.cache.invalidation import Keyspace, Predicate, Where, everywhere, p
 from service.cache.memory import Memory
 from service.cache.ports import Budget, Clock, Embedder
 from service.errors import InvalidInputError, StoreFullError, StoreUnavailableError
-from service.store.client import Command, RedisClient, refusal
+from service.store.client import Command, IndexMissingError, RedisClient, refusal
 from service.store.finding import Finder, Found
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
@@ -156,16 +156,34 @@ class Invalidator:
 
         Not for ever, because new ones may come in that nobody asked to delete.
         """
-        for _ in range(1 if dry_run else PASSES):
+        for turn in range(1 if dry_run else PASSES):
             before = outcome.matched.total()
-            async with aclosing(self._finder.pages(keys, one, keyspace)) as pages:
-                async for page in pages:
-                    outcome.note(page)
-                    if not dry_run:
-                        await self._delete(page, outcome, until)
-                    _check_time(until)
+            try:
+                await self._pass(keys, one, keyspace, outcome, until, dry_run=dry_run)
+            except IndexMissingError:
+                if dry_run or turn + 1 == PASSES:
+                    raise
+                await self._responses.refresh()  # a migration dropped it
+                continue
             if outcome.matched.total() == before:
                 return
+
+    async def _pass(
+        self,
+        keys: TenantKeys,
+        one: Predicate,
+        keyspace: Keyspace,
+        outcome: Outcome,
+        until: float,
+        *,
+        dry_run: bool,
+    ) -> None:
+        async with aclosing(self._finder.pages(keys, one, keyspace)) as pages:
+            async for page in pages:
+                outcome.note(page)
+                if not dry_run:
+                    await self._delete(page, outcome, until)
+                _check_time(until)
 
     async def _delete(self, page: Sequence[Found], outcome: Outcome, until: float) -> None:
         for at in range(0, len(page), DELETED_AT_ONCE):

@@ -40,3 +40,8 @@ def test_too_few_pairs_tell_nothing() -> None:
     assert not found.is_known
     assert found.threshold == UNKNOWN
     assert recalibrated([], 0.97).threshold == 0.97
+
+
+def test_without_pairs_that_are_not_served_nothing_bounds_it() -> None:
+    found = recalibrated([Pair(0.9, 0.4 + at / 1000) for at in range(500)], 0.65)
+    assert (found.is_known, found.threshold) == (False, UNKNOWN)
