@@ -168,7 +168,8 @@ class Move:
         else:
             copied = await self._copy(before, after, self._maker(migration), whole=True)
             await self._sweep(before, after, sampler)
-        found: dict[str, float | bool] = {"copied": copied, "took_s": round(time.time() - migration.begun_at, 1)}
+        seconds = round(time.time() - migration.begun_at, 1)
+        found: dict[str, float | bool] = {"copied": copied, "took_s": seconds}
         if migration.kind == "reembed":
             told = await self._recalibrated(migration, sampler)
             after = replace(after, threshold=told.threshold)
