@@ -308,7 +308,11 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
 
     async def run(url: str) -> int:
         async with opened(settings, url) as parts:
-            await parts.measure()
+            try:
+                await parts.measure()
+            except EmbedderError:
+                if arguments.action in {"up", "rollback"}:
+                    raise
             options = migrate.Options(share=arguments.pace, finish=arguments.finish, say=_say)
             if arguments.action == "up":
                 await migrate.up(parts.target, options)
