@@ -54,7 +54,7 @@ class Steady:
         """What happened since it was last asked, or, after a while of waiting, in that while."""
         if seconds:
             self._ask()
-            time.sleep(seconds)
+            time.sleep(seconds)  # what happens meanwhile is what is told
         return self._ask()
 
     def _ask(self) -> Told:
@@ -218,4 +218,4 @@ def _run(  # noqa: PLR0917 - a process takes no keywords
                 told.put(load.told())
                 load.clear()
             due = max(due + 1 / per_s, time.perf_counter() - 1)
-            time.sleep(max(0, due - time.perf_counter()))
+            time.sleep(max(0, due - time.perf_counter()))  # the load's own pace

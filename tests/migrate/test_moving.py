@@ -26,6 +26,7 @@ from service.store.layout import publish_generation, read_generation
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, as_service
 from tests.helpers import accepted, keep, look, near, vector
+from tests.migrate.migrator import schemas
 
 pytestmark = pytest.mark.anyio
 
@@ -76,14 +77,8 @@ async def is_found(parts: Parts, keys: TenantKeys, seed: int, entry_id: str) -> 
 
 def edited(parts: Parts, folder: Path, *changes: tuple[str, str]) -> migrate.Target:
     """The parts' target after an operator edited the schemas."""
-    folder.mkdir(exist_ok=True)
-    for name in ("responses.yaml", "tools.yaml"):
-        text = (parts.settings.schema_dir / name).read_text()
-        for here, there in changes:
-            assert name != "responses.yaml" or here in text
-            text = text.replace(here, there)
-        (folder / name).write_text(text)
-    return parts.target._replace(settings=replace(parts.settings, schema_dir=folder))
+    changed = schemas(parts.settings, folder, *changes)
+    return parts.target._replace(settings=replace(parts.settings, schema_dir=changed))
 
 
 async def current(parts: Parts) -> Generation:
