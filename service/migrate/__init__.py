@@ -4,9 +4,8 @@
 what the schema and the settings say (changes.py, moving.py). One migrator works at a time, under a lease.
 """
 
-from service.migrate.moving import Options
 from service.migrate.steps import Step, StepState, pending, status, steps
-from service.migrate.target import BusyError, MigrationError, Model, Target
+from service.migrate.target import BusyError, MigrationError, Model, Options, Target
 from service.migrate.telling import planned, told
 from service.migrate.up import Plan, plan, rollback, up, up_if_empty
 

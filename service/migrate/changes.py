@@ -10,7 +10,7 @@ from service.migrate.record import Kind, Migration
 from service.migrate.target import Target
 from service.model import Generation
 from service.store.drift import IndexState, differences, read_index
-from service.store.index import arguments, as_kept, check_schema, datatype_of, load_schema
+from service.store.index import arguments, as_kept, check_schema, datatype_of, index_names, load_schema
 
 
 class Change(NamedTuple):
@@ -41,14 +41,14 @@ async def wanted(target: Target, current: Generation, last: Migration | None) ->
     if not reasons:
         return None
     kind = kind_of(current, asked)
-    after = numbered(asked, kind, current, last)
+    after = numbered(asked, kind, current, await highest(target, last))
     return Change(kind, current, after, arguments(as_kept(schema, asked)), state, reasons)
 
 
-def undoing(last: Migration, current: Generation, state: IndexState) -> Change:
-    """Back to what was before a migration that is done."""
+def undoing(last: Migration, current: Generation, state: IndexState, number: int) -> Change:
+    """Back to what was before a migration that is done; `number` is the highest there was."""
     kind = kind_of(current, last.before)
-    after = numbered(last.before, kind, current, last)
+    after = numbered(last.before, kind, current, number)
     return Change(
         kind, current, after, last.schema_before, state, [f"back to generation {last.before.number}"]
     )
@@ -78,9 +78,21 @@ def kind_of(before: Generation, after: Generation) -> Kind:
     return "reindex"
 
 
-def numbered(after: Generation, kind: Kind, before: Generation, last: Migration | None) -> Generation:
+async def highest(target: Target, last: Migration | None) -> int:
+    """The highest number that is known of a generation; indexes tell where the records were lost.
+
+    Raises:
+        StoreUnavailableError: Redis does not answer.
+    """
+    known = [0] if last is None else [last.after.number, last.before.number]
+    begins = target.keys.indexes(0)
+    names = [one[len(begins) :] for one in await index_names(target.redis) if one.startswith(begins)]
+    return max([*known, *(int(one) for one in names if one.isdecimal())])
+
+
+def numbered(after: Generation, kind: Kind, before: Generation, highest: int) -> Generation:
     """With a number, and names, that none had before."""
-    number = max(before.number, 0 if last is None else max(last.after.number, last.before.number)) + 1
+    number = max(before.number, highest) + 1
     space = before.space if kind == "reindex" else str(number)
     return replace(after, number=number, index=str(number), space=space)
 

@@ -1,5 +1,7 @@
 """Gives the documents that another model's process stored their vectors, while both models serve."""
 
+import random
+
 from service.cache.ports import Embedder
 from service.migrate.making import Embedding
 from service.store.client import RedisClient
@@ -7,7 +9,7 @@ from service.store.documents import Documents
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
 
-AT_ONCE = 64
+AT_ONCE = 32
 
 
 class Draining:
@@ -20,7 +22,7 @@ class Draining:
         self._embedder = embedder
 
     async def once(self) -> int:
-        """Some of what waits, oldest first; how many.
+        """Some of what waits; how many. By chance: processes share it, what fails holds up its neighbours.
 
         Raises:
             StoreUnavailableError: Redis does not answer, or has no function for it.
@@ -32,7 +34,9 @@ class Draining:
         maker = Embedding(self._embedder, generation)
         for partition, live in self._responses.spaces.raw():
             queue = self._keys.pending(partition, generation)
-            names = await self._redis.call("ZRANGE", queue, 0, AT_ONCE - 1)
+            waiting = await self._redis.call("ZCARD", queue)
+            first = random.randrange(max(1, waiting - AT_ONCE + 1))  # noqa: S311 - no secret
+            names = await self._redis.call("ZRANGE", queue, first, first + AT_ONCE - 1)
             ids = [one.decode("ascii", "replace") for one in names]
             if not ids:
                 continue

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 
-from service.errors import StoreUnavailableError
+from service.errors import StoreFullError, StoreUnavailableError
 from service.migrate.target import BusyError, MigrationError, Target
-from service.store.client import RedisRefusedError
-from service.store.functions import RENEW, SETTLE
+from service.store.client import RedisClient, RedisRefusedError
+from service.store.functions import RENEW, SETTLE, TAKE
 
 LEASE_MS = 30_000
 RENEW_S = 5.0
@@ -64,6 +64,13 @@ class Lease:
             raise BusyError("the lease went to another migrator: it goes on from here")
 
 
+async def _taken(redis: RedisClient, key: str, token: str) -> bool:
+    try:
+        return bool(await redis.call("SET", key, token, "NX", "PX", LEASE_MS))
+    except StoreFullError:
+        return bool(await redis.call("FCALL", TAKE, 1, key, token, LEASE_MS))
+
+
 @asynccontextmanager
 async def leased(target: Target) -> AsyncIterator[Lease]:
     """The lease.
@@ -72,7 +79,7 @@ async def leased(target: Target) -> AsyncIterator[Lease]:
         BusyError: another has it; says for how long at most.
     """
     key, token = target.keys.meta("migrations:lease"), secrets.token_hex(8)
-    if not await target.redis.call("SET", key, token, "NX", "PX", LEASE_MS):
+    if not await _taken(target.redis, key, token):
         left = await target.redis.call("PTTL", key)
         raise BusyError(f"another migrator is at work; its lease ends in {max(0, left) / 1000:.0f} s at most")
     try:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from service.cache.canonical import Vector
 from service.cache.ports import Embedder
-from service.migrate.record import Migration
+from service.migrate.record import Kind
 from service.migrate.target import MigrationError
 from service.model import Generation
 from service.store.documents import Document, Documents
@@ -73,15 +73,13 @@ class Embedding:
         ]
 
 
-def maker_of(migration: Migration, embedder: Embedder | None) -> Maker:
-    """What makes the documents of `after`.
+def maker_of(kind: Kind, source: Generation, goal: Generation, embedder: Embedder | None) -> Maker:
+    """What makes the documents of `goal`.
 
     Raises:
         MigrationError: the embedder isn't the one that is needed.
     """
-    if migration.kind == "reembed":
-        return Embedding(needed(embedder, migration.after), migration.after)
-    return Converting(migration.before, migration.after)
+    return Embedding(needed(embedder, goal), goal) if kind == "reembed" else Converting(source, goal)
 
 
 def needed(embedder: Embedder | None, generation: Generation) -> Embedder:

@@ -2,13 +2,12 @@
 
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
-from service.errors import LayoutError
 from service.model import Generation
 from service.store.client import RedisClient
 from service.store.keys import Keys
+from service.store.layout import record_of
 
 Kind = Literal["reindex", "convert", "reembed"]
 """Another index over the same documents; the vectors in other numbers; vectors of another model."""
@@ -54,13 +53,7 @@ async def read_migration(redis: RedisClient, keys: Keys) -> Migration | None:
         LayoutError: another version wrote it.
         StoreUnavailableError: Redis does not answer.
     """
-    raw = await redis.call("GET", name(keys))
-    if raw is None:
-        return None
-    try:
-        return msgspec.json.decode(raw, type=Migration)
-    except msgspec.DecodeError as error:
-        raise LayoutError(f"Redis holds a migration of another semcached version: {error}") from None
+    return record_of(await redis.call("GET", name(keys)), Migration, "migration")
 
 
 def name(keys: Keys) -> str:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from service.cache.digests import Keyring
 from service.cache.ports import Embedder
 from service.errors import StartupError
+from service.migrate.progress import Say
 from service.settings import Settings
 from service.store.client import RedisClient
 from service.store.keys import Keys
@@ -27,6 +28,15 @@ class Target(NamedTuple):
     settings: Settings
     model: Model
     embedder: Embedder | None = None  # None: no vector can be made
+
+
+class Options(NamedTuple):
+    """How to go about it."""
+
+    share: float = 0.5  # of Redis's time, while copying
+    grace_s: float = 86_400.0  # how long another model's generation is kept
+    finish: bool = False  # don't keep it any longer
+    say: Say = print
 
 
 class BusyError(StartupError):

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from service.migrate.changes import Change, undoing, wanted
+from service.migrate.changes import Change, highest, undoing, wanted
 from service.migrate.lease import leased
 from service.migrate.making import needed
-from service.migrate.moving import Move, Options
+from service.migrate.moving import Move
 from service.migrate.record import Migration, read_migration
 from service.migrate.steps import Step, pending, run
-from service.migrate.target import BusyError, MigrationError, Target
+from service.migrate.target import BusyError, MigrationError, Options, Target
 from service.model import Generation
 from service.store.drift import read_index
 from service.store.functions import load
@@ -62,8 +62,11 @@ async def up(target: Target, options: Options = QUIETLY) -> None:
             raise MigrationError("the layout vanished while it was migrated")
         told = await plan(target)
         move, say = Move(target, lease, layout.partitions, options), options.say
-        if told.at_work is not None or told.change is not None:
+        last = await read_migration(target.redis, target.keys)
+        if last is not None or told.change is not None:
             await load(target.redis)
+        if last is not None and not last.is_at_work and last.serving == await _current(target):
+            await move.standing.tidy(last.serving, last.flat)
         if told.at_work is not None:
             say(f"going on with what was begun: {described(told.at_work)}")
             say(described(await move.go_on(told.at_work)))
@@ -149,4 +152,4 @@ async def _current(target: Target) -> Generation:
 async def _back(target: Target, last: Migration) -> Change:
     current = await _current(target)
     state = await read_index(target.redis, target.keys.index(0, current))
-    return undoing(last, current, state)
+    return undoing(last, current, state, await highest(target, last))

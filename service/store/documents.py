@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 from service.cache.ports import Budget
-from service.errors import StoreUnavailableError
 from service.model import Generation
 from service.store.client import Command, RedisClient, value_of
 from service.store.diagnosis import pairs
 from service.store.functions import COPY, FORGET, SWEEP
 from service.store.keys import Keys, entry_id_of
+from service.store.live import MovedError
 
 PAGE = 500
 """Keys of the whole Redis that are looked at for one page: 0.2 ms."""
@@ -17,10 +17,6 @@ READ_S = 5.0
 AT_ONCE = 4
 """Documents that are written in one go: inserting a vector takes Redis 0.5 ms."""
 GONE_AT_ONCE = 50
-
-
-class MovedError(StoreUnavailableError):
-    """The live generations are others: another migrator is at work."""
 
 
 class Document(NamedTuple):
@@ -155,5 +151,5 @@ def _is_older(there: bytes | None, at: bytes) -> bool:
 
 def _unmoved(replies: list[Any]) -> list[Any]:
     if b"moved" in replies:
-        raise MovedError("the live generations are others: another migrator is at work")
+        raise MovedError
     return replies

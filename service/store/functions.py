@@ -3,7 +3,7 @@
 A `live` key must be `raw` to the byte, a `lease` hold `token`: so who lost the lease changes nothing.
 """
 
-from service.errors import LayoutError
+from service.errors import LayoutError, StoreFullError
 from service.store.client import RedisClient, RedisRefusedError
 
 COPY = "semcached_copy_1"
@@ -19,6 +19,12 @@ SETTLE = "semcached_settle_1"
 """lease, key; token, value: sets the key. 1, or 0."""
 RENEW = "semcached_renew_1"
 """lease; token, ms: lets it go on. 1, or 0."""
+TAKE = "semcached_take_1"
+"""lease; token, ms: takes it, if nobody has it. 1, or 0."""
+SWAP = "semcached_swap_1"
+"""key; value, what is there (not given: nothing): sets it. 1, or 0: something else is there."""
+BEAT = "semcached_beat_1"
+"""hash; field, value: sets it, in a full Redis as well."""
 
 LIBRARY = f"""#!lua name=semcached_migrations_1
 local function copy(keys, args)
@@ -75,26 +81,45 @@ local function renew(keys, args)
   end
   return redis.call('PEXPIRE', keys[1], args[2])
 end
+local function take(keys, args)
+  return redis.call('SET', keys[1], args[1], 'NX', 'PX', args[2]) and 1 or 0
+end
+local function swap(keys, args)
+  local there = redis.call('GET', keys[1])
+  if there ~= args[1] and there ~= (args[2] or false) then
+    return 0
+  end
+  redis.call('SET', keys[1], args[1])
+  return 1
+end
+local function beat(keys, args)
+  return redis.call('HSET', keys[1], args[1], args[2])
+end
 redis.register_function('{COPY}', copy)
 redis.register_function{{function_name='{SWEEP}', callback=sweep, flags={{'allow-oom'}}}}
 redis.register_function{{function_name='{FORGET}', callback=forget, flags={{'allow-oom'}}}}
 redis.register_function{{function_name='{SETTLE}', callback=settle, flags={{'allow-oom'}}}}
 redis.register_function{{function_name='{RENEW}', callback=renew, flags={{'allow-oom'}}}}
+redis.register_function{{function_name='{TAKE}', callback=take, flags={{'allow-oom'}}}}
+redis.register_function{{function_name='{SWAP}', callback=swap, flags={{'allow-oom'}}}}
+redis.register_function{{function_name='{BEAT}', callback=beat, flags={{'allow-oom'}}}}
 """
 
 
 async def load(redis: RedisClient) -> None:
-    """Load them where they aren't.
+    """Load them; a full Redis has them from when the migration was begun.
 
     Raises:
         LayoutError: this user may not.
         StoreUnavailableError: Redis does not answer.
     """
     try:
-        await redis.call("FUNCTION", "LOAD", LIBRARY)
+        await redis.call("FUNCTION", "LOAD", "REPLACE", LIBRARY)
     except RedisRefusedError as error:
-        if "already exists" not in str(error):
-            raise LayoutError(
-                f"migrating needs functions in Redis: `semcached migrate up` as a user who may load them "
-                f"({error})"
-            ) from None
+        raise LayoutError(
+            f"migrating needs functions in Redis: run it as a user who may load them ({error})"
+        ) from None
+    except StoreFullError:
+        (reply,) = await redis.run([("FCALL", BEAT, 0)])  # without a key, which it refuses
+        if "not found" in str(reply).lower():
+            raise

@@ -169,6 +169,15 @@ async def create_index(redis: RedisClient, name: str, prefix: str, schema: Seque
             raise LayoutError(f"the index can't be made: {error}") from error
 
 
+async def index_names(redis: RedisClient) -> set[str]:
+    """Of all indexes of this Redis, others' too.
+
+    Raises:
+        StoreUnavailableError: it does not answer.
+    """
+    return {text(one) for one in await redis.call(LIST_INDEXES)}
+
+
 def arguments(schema: IndexSchema) -> list[str]:
     """What stands behind SCHEMA in FT.CREATE."""
     return [

@@ -41,7 +41,11 @@ class Keys:
 
     def index(self, partition: int, generation: Generation) -> str:
         """The name of a RediSearch index; it shares the hash tag with what it indexes."""
-        return f"{self.prefix}:{{{partition}}}:responses:index:{generation.index}"
+        return self.indexes(partition) + generation.index
+
+    def indexes(self, partition: int) -> str:
+        """What the names of the generations' indexes begin with."""
+        return f"{self.prefix}:{{{partition}}}:responses:index:"
 
     def live(self, partition: int) -> str:
         """A string: which generations are live, as JSON; none before the first migration to another."""

@@ -32,7 +32,7 @@ async def read_layout(redis: RedisClient, keys: Keys) -> Layout | None:
         LayoutError: another version wrote it.
     """
     (raw,) = await redis.run([("GET", keys.meta("layout"))])
-    return _decoded(raw, Layout)
+    return record_of(raw, Layout, "layout")
 
 
 async def create_layout(redis: RedisClient, keys: Keys, partitions: int, keyring: Keyring) -> None:
@@ -67,7 +67,7 @@ async def read_generation(redis: RedisClient, keys: Keys, budget: Budget | None 
         LayoutError: another version wrote it.
     """
     (raw,) = await redis.run([("GET", keys.meta("responses:generation"))], budget)
-    return _decoded(raw, Generation)
+    return record_of(raw, Generation, "generation")
 
 
 async def publish_generation(redis: RedisClient, keys: Keys, generation: Generation) -> None:
@@ -75,7 +75,13 @@ async def publish_generation(redis: RedisClient, keys: Keys, generation: Generat
     await redis.call("SET", keys.meta("responses:generation"), msgspec.json.encode(generation))
 
 
-def _decoded(raw: bytes | Exception | None, kind: type[T]) -> T | None:
+def record_of(raw: bytes | Exception | None, kind: type[T], what: str) -> T | None:
+    """A reply as one of our records; None where there is none.
+
+    Raises:
+        LayoutError: another version wrote it.
+        StoreUnavailableError: the reply is an error.
+    """
     if raw is None:
         return None
     if isinstance(raw, Exception):
@@ -83,6 +89,4 @@ def _decoded(raw: bytes | Exception | None, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.DecodeError as error:
-        raise LayoutError(
-            f"Redis holds a {kind.__name__.lower()} of another semcached version: {error}"
-        ) from None
+        raise LayoutError(f"Redis holds a {what} of another semcached version: {error}") from None

@@ -3,14 +3,20 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
-
 from service.cache.ports import Budget
-from service.errors import LayoutError
+from service.errors import StoreUnavailableError
 from service.model import Generation, Live
 from service.store.client import Command, RedisClient, value_of
+from service.store.functions import SWAP
 from service.store.keys import Keys
-from service.store.layout import read_generation
+from service.store.layout import read_generation, record_of
+
+
+class MovedError(StoreUnavailableError):
+    """The live generations are others."""
+
+    def __init__(self) -> None:
+        super().__init__("the live generations are others: another migrator is at work")
 
 
 async def read_live(
@@ -25,6 +31,18 @@ async def read_live(
     return [value_of(reply) for reply in replies]
 
 
+async def set_live(redis: RedisClient, keys: Keys, partition: int, was: bytes | None, live: bytes) -> None:
+    """Say what is live, if `was` is what the partition says.
+
+    Raises:
+        MovedError: it says something else.
+        StoreUnavailableError: Redis does not answer, or has no function for it.
+    """
+    known = () if was is None else (was,)
+    if not await redis.call("FCALL", SWAP, 1, keys.live(partition), live, *known):
+        raise MovedError
+
+
 def said(keys: Keys, partition: int) -> Command:
     """Asks one partition."""
     return ("GET", keys.live(partition))
@@ -36,12 +54,7 @@ def decoded(raw: Any) -> Live | None:
     Raises:
         LayoutError: another version wrote it.
     """
-    if raw is None:
-        return None
-    try:
-        return msgspec.json.decode(raw, type=Live)
-    except msgspec.DecodeError as error:
-        raise LayoutError(f"Redis holds live generations of another semcached version: {error}") from None
+    return record_of(raw, Live, "live generations")
 
 
 def fitting(

@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import NamedTuple
 
+from service.errors import StoreFullError
 from service.store.client import RedisClient
 from service.store.diagnosis import pairs
+from service.store.functions import BEAT
 from service.store.keys import Keys
 
 SILENT_S = 10.0
@@ -44,7 +46,11 @@ class Processes:
         Raises:
             StoreUnavailableError: Redis does not answer, or refuses.
         """
-        await self._redis.call("HSET", self._key, self._id, f"{live} {generation} {next(self._beats)}")
+        told = (self._key, self._id, f"{live} {generation} {next(self._beats)}")
+        try:
+            await self._redis.call("HSET", *told)
+        except StoreFullError:
+            await self._redis.call("FCALL", BEAT, 1, *told)
 
     async def leave(self) -> None:
         """It serves no more.

@@ -231,7 +231,7 @@ class RedisResponses:
     ) -> list[SemcachedError | Refused | None] | None:
         """None: the live generations are others."""
         partition, log = self.partition(keys), self.invalidations
-        live = self.spaces.of(partition, self._current())
+        live, used = self.spaces.of(partition, self._current()), self.spaces.told(partition)
         steps: list[list[Command]] = []
         for entry in entries:
             gone = self._place(partition, live, entry)
@@ -242,7 +242,7 @@ class RedisResponses:
         sent = [[*step, *ask] for step, ask in zip(steps, asked, strict=True)]
         commands = [*(command for each in sent for command in each), self.spaces.asked(partition)]
         *told, said = await self._redis.run(commands, budget)
-        if self.spaces.hear(partition, said):
+        if self.spaces.hear(partition, said) != used:
             return None
         replies = iter(told)
         outcomes: list[SemcachedError | Refused | None] = []

@@ -33,15 +33,19 @@ class Spaces:
         """What `hear` takes the reply of."""
         return said(self._keys, partition)
 
-    def hear(self, partition: int, reply: Any) -> bool:
-        """Note what a partition says; whether it is news.
+    def told(self, partition: int) -> bytes | None:
+        """What a partition said last, to the byte."""
+        return self._told.get(partition)
+
+    def hear(self, partition: int, reply: Any) -> bytes | None:
+        """What a partition says, to the byte; noted.
 
         Raises:
             StoreUnavailableError: it is an error, or a later version wrote it.
         """
         raw: bytes | None = value_of(reply)
         if raw == self._told.get(partition):
-            return False
+            return raw
         try:
             live = decoded(raw)
         except LayoutError as error:
@@ -50,7 +54,7 @@ class Spaces:
         self._live.pop(partition, None)
         if live is not None:
             self._live[partition] = live
-        return True
+        return raw
 
     def number(self, partitions: int) -> int:
         """What each partition's number is at least."""

@@ -15,8 +15,9 @@ from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Where
 from service.migrate.changes import wanted
 from service.migrate.lease import leased
-from service.migrate.moving import Move, Options
+from service.migrate.moving import Move
 from service.migrate.record import Migration, read_migration
+from service.migrate.target import Options
 from service.model import Generation, Hit, Stored
 from service.settings import Settings
 from service.store import forms
@@ -160,7 +161,7 @@ async def test_stores_and_deletions_meanwhile(
     async with leased(target) as lease:
         move = Move(target, lease, parts.responses.partitions, QUIET)
         begun = await move.begin(change)
-        await move._both(begun)
+        await move.both(begun)
         assert not any(parts.responses.spaces.live)
         ids |= await fill(parts, keys, range(10, 14))  # finds out
         await other.responses.refresh()
@@ -244,7 +245,7 @@ async def test_a_lost_lease_stops_the_migrator(
         redis.delete(name)  # it ended
         await migrate.up(target, QUIET)
         with pytest.raises(migrate.BusyError):
-            await move._published(begun)
+            await move.published(begun)
         assert (await current(parts)).number == 2
     found = await read_migration(target.redis, target.keys)
     assert isinstance(found, Migration)
@@ -272,7 +273,7 @@ async def test_undone_in_the_middle(
     async with leased(target) as lease:
         move = Move(target, lease, parts.responses.partitions, QUIET)
         begun = await move.begin(change)
-        await move._both(begun)
+        await move.both(begun)
     ids |= await fill(parts, keys, range(8, 12))
     await migrate.rollback(target, QUIET)
     assert (await current(parts)).number == 1
