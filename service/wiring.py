@@ -1,6 +1,5 @@
 """Where the parts meet: settings in, working parts out. For `app` and `cli` only."""
 
-import contextlib
 import os
 import secrets
 import time
@@ -26,7 +25,7 @@ from service.cache.store import Store
 from service.cache.tools import Tools
 from service.cache.usage import Uses
 from service.embedders.batching import Model, batching
-from service.errors import LayoutError, SettingsError, StoreUnavailableError
+from service.errors import LayoutError, SettingsError
 from service.migrate.draining import Draining
 from service.model import Generation
 from service.providers.upstream import upstream
@@ -138,9 +137,8 @@ class Parts:
         layout = await check_secret(self.redis, keys, layout, self.keyring)
         generation = await self._fitting(keys)
         schema = load_schema(self.settings.schema_dir / "responses.yaml", generation.dim)
-        with contextlib.suppress(StoreUnavailableError):  # a migration waits for who makes this index
-            await self.processes.beat(0, generation.number)
-        await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
+        async with self.processes.attaching(generation.number):
+            await ensure_indexes(self.redis, keys, generation, layout.partitions, schema)
         found, graph = await as_found(self.redis, keys, generation, layout.partitions)
         if found != generation:
             raise LayoutError(

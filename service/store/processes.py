@@ -7,11 +7,12 @@ followed, or has not beaten for a while.
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import NamedTuple
 
-from service.errors import StoreFullError
+from service.errors import StoreFullError, StoreUnavailableError
 from service.store.client import RedisClient
 from service.store.diagnosis import pairs
 from service.store.functions import BEAT
@@ -51,6 +52,17 @@ class Processes:
             await self._redis.call("HSET", *told)
         except StoreFullError:
             await self._redis.call("FCALL", BEAT, 1, *told)
+
+    @asynccontextmanager
+    async def attaching(self, generation: int) -> AsyncIterator[None]:
+        """A migration waits for who may be making an index; without writes it goes on as well."""
+        with suppress(StoreUnavailableError):
+            await self.beat(0, generation)
+        try:
+            yield
+        finally:
+            with suppress(StoreUnavailableError):
+                await self.leave()
 
     async def leave(self) -> None:
         """It serves no more.
