@@ -139,6 +139,8 @@ class Move:
             found |= told._asdict()
         else:
             found |= (await self._filling.compared(migration, sampler))._asdict()
+        # an earlier release, which writes one space only, went on meanwhile
+        await self._filling.copy(migration.kind, before, after, whole=True)
         return await self._note(replace(migration, after=after, found=migration.found | found))
 
     async def _end(self, migration: Migration) -> None:
