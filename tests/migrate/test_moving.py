@@ -21,9 +21,8 @@ from service.migrate.target import Options
 from service.model import Generation, Hit, Stored
 from service.settings import Settings
 from service.store import forms
-from service.store.index import arguments, as_kept, ensure_indexes, load_schema
 from service.store.keys import Keys
-from service.store.layout import publish_generation, read_generation
+from service.store.layout import read_generation
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, as_service
 from tests.helpers import accepted, keep, look, near, vector
@@ -197,37 +196,6 @@ async def test_ends_are_kept_and_what_has_no_vector_stays_exact(
     await parts.responses.refresh()
     for fields in ({"prompt": "short"}, {"prompt": "for ever"}, {"messages": parts_of_text}):
         assert isinstance(await look(parts, keys, **fields, **EXACT), Hit)
-
-
-async def test_the_first_layout_is_brought_up(
-    *, parts: Parts, hand: Parts, keys: TenantKeys, redis: Redis
-) -> None:
-    """float32 without places, as the first release kept vectors: then it equals a fresh install."""
-    names = Keys(parts.settings.key_prefix)
-    fresh = await current(parts)
-    for partition in range(parts.settings.partitions):
-        redis.execute_command("FT.DROPINDEX", names.index(partition, fresh), "DD")
-    old = msgspec.structs.replace(fresh, placed=False, datatype="float32")
-    schema = load_schema(parts.settings.schema_dir / "responses.yaml", old.dim)
-    await ensure_indexes(parts.redis, names, old, parts.settings.partitions, schema)
-    await publish_generation(parts.redis, names, old)
-    await parts.attach(lambda _: None)
-    ids = await fill(parts, keys, range(20))
-    await migrate.up(hand.target, QUIET)
-    now = await current(parts)
-    assert msgspec.structs.replace(now, number=1, index="1", space="1") == fresh
-    found = redis.execute_command("FT.INFO", names.index(0, now))
-    told = dict(zip(found[::2], found[1::2], strict=True))
-    fresh_name = f"{parts.settings.key_prefix}:fresh"
-    redis.execute_command(
-        *("FT.CREATE", fresh_name, "ON", "HASH", "PREFIX", 1, f"{fresh_name}:", "SCHEMA"),
-        *arguments(as_kept(schema, now)),
-    )
-    other = redis.execute_command("FT.INFO", fresh_name)
-    redis.execute_command("FT.DROPINDEX", fresh_name)
-    assert told[b"attributes"] == dict(zip(other[::2], other[1::2], strict=True))[b"attributes"]
-    await parts.responses.refresh()
-    assert all([await is_found(parts, keys, seed, one) for seed, one in ids.items()])
 
 
 async def test_a_lost_lease_stops_the_migrator(
