@@ -7,7 +7,9 @@ from service.migrate.changes import Change
 from service.migrate.record import Kind, Migration
 from service.migrate.steps import status
 from service.migrate.target import Target
+from service.migrate.tools import Beside, beside
 from service.migrate.up import described, plan
+from service.store.layout import read_layout
 from service.store.vectors import width
 
 PER_S: dict[Kind, int] = {"reindex": 1000, "convert": 500, "reembed": 150}
@@ -39,7 +41,9 @@ async def planned(target: Target) -> list[str]:
         lines.append(f"going on with what was begun: {described(told.at_work)}")
     if told.change is not None:
         lines += _change(told.change)
-    return lines or ["nothing to do"]
+    indexes = [] if told.steps else await _tools(target)
+    lines += [line for one in indexes for line in one.told]
+    return (lines or ["nothing to do"]) + [line for one in indexes for line in one.left]
 
 
 async def told(target: Target) -> list[str]:
@@ -55,10 +59,19 @@ async def told(target: Target) -> list[str]:
     found = await plan(target)
     if found.at_work is not None:
         lines += _migration(found.at_work)
+    indexes = [] if found.steps else await _tools(target)
+    differs = [f"`{field}` is missing in {one.name}" for one in indexes for field in one.missing]
     if found.change is not None:
-        lines += [f"differs: {one}" for one in found.change.reasons]
+        differs = [*found.change.reasons, *differs]
+    if differs:
+        lines += [f"differs: {one}" for one in differs]
         lines.append("`semcached migrate plan` says what would be done")
-    return lines
+    return lines + [line for one in indexes for line in one.left]
+
+
+async def _tools(target: Target) -> list[Beside]:
+    layout = await read_layout(target.redis, target.keys)
+    return [] if layout is None else await beside(target, layout.partitions)
 
 
 def _change(one: Change) -> Iterator[str]:

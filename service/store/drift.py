@@ -60,8 +60,18 @@ async def read_index(redis: RedisClient, name: str) -> IndexState:
 
 def differences(schema: IndexSchema, found: Fields) -> Iterator[str]:
     """Field by field, what is missing, too much or other than the schema asks for."""
+    yield from (f"`{name}` is missing" for name in missing(schema, found))
+    yield from others(schema, found)
+
+
+def missing(schema: IndexSchema, found: Fields) -> list[str]:
+    """The fields that the schema asks for and that aren't there."""
+    return [name for name in schema.fields if name not in found]
+
+
+def others(schema: IndexSchema, found: Fields) -> Iterator[str]:
+    """What is too much, or other than the schema asks for."""
     wanted = {name: _wanted(field) for name, field in schema.fields.items()}
-    yield from (f"`{name}` is missing" for name in wanted if name not in found)
     yield from (f"`{name}` is not in the schema" for name in found if name not in wanted)
     for name in wanted.keys() & found.keys():
         yield from _differences(name, wanted[name], found[name])

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import yaml
 from redisvl.schema import IndexSchema
-from redisvl.schema.fields import VectorDataType
+from redisvl.schema.fields import BaseField, VectorDataType
 
 from service.errors import LayoutError
 from service.model import Datatype, Generation
@@ -18,7 +18,7 @@ from service.store.keys import Keys
 from service.store.responses import TAGS
 from service.store.vectors import DATATYPES, PLACES, width
 
-CREATE_S = 5.0
+CREATE_S = ALTER_S = 5.0
 LIST_INDEXES = "FT._LIST"
 TOOL_TAGS = ("tenant", "agent_type", "tool", "source")
 """The tags that tool results are found by."""
@@ -155,6 +155,17 @@ async def ensure_tool_indexes(redis: RedisClient, keys: Keys, partitions: int, s
         await _ensure(redis, schema, keys.tool_index(partition), keys.tool_documents(partition))
 
 
+def load_tools(folder: Path) -> IndexSchema:
+    """The schema of the indexes over tool results.
+
+    Raises:
+        LayoutError: as `load_schema`, or it lacks what they are found by.
+    """
+    schema = load_schema(folder / "tools.yaml")
+    _check_tags(schema, TOOL_TAGS)
+    return schema
+
+
 async def create_index(redis: RedisClient, name: str, prefix: str, schema: Sequence[str]) -> None:
     """Create one of FT.CREATE's arguments, if it is missing.
 
@@ -180,9 +191,12 @@ async def index_names(redis: RedisClient) -> set[str]:
 
 def arguments(schema: IndexSchema) -> list[str]:
     """What stands behind SCHEMA in FT.CREATE."""
-    return [
-        text(getattr(part, "value", part)) for field in schema.redis_fields for part in field.redis_args()
-    ]
+    return [part for field in schema.fields.values() for part in options_of(field)]
+
+
+def options_of(field: BaseField) -> list[str]:
+    """The same of one field."""
+    return [text(getattr(part, "value", part)) for part in field.as_redis_field().redis_args()]
 
 
 def arguments_of(fields: Fields) -> list[str]:
