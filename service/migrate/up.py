@@ -12,6 +12,7 @@ from service.migrate.moving import Move
 from service.migrate.record import Migration, read_migration
 from service.migrate.steps import Step, pending, run
 from service.migrate.target import BusyError, MigrationError, Options, Target
+from service.migrate.tools import added
 from service.model import Generation
 from service.store.drift import read_index
 from service.store.functions import load
@@ -60,6 +61,7 @@ async def up(target: Target, options: Options = QUIETLY) -> None:
         layout = await _layout(target)
         if layout is None:
             raise MigrationError("the layout vanished while it was migrated")
+        await added(target, lease, layout.partitions, options.say)
         told = await plan(target)
         move, say = Move(target, lease, layout.partitions, options), options.say
         last = await read_migration(target.redis, target.keys)
