@@ -10,12 +10,12 @@ from typing import NamedTuple
 from service import migrate
 from service.api.auth import DEFAULT_TENANT, read_keys
 from service.cache.digests import Keyring
-from service.cache.lookup import UNVERIFIED
+from service.cache.policy import UNVERIFIED
 from service.embedders.local import DIM, MODEL
 from service.errors import StartupError, StoreFullError, StoreUnavailableError
 from service.model import Generation, History, Policy
 from service.settings import Settings
-from service.store import diagnosis
+from service.store import chosen, diagnosis
 from service.store.census import Census, without_record
 from service.store.client import IndexMissingError, RedisClient, RedisRefusedError, connected
 from service.store.drift import IndexState, differences, read_index
@@ -23,7 +23,7 @@ from service.store.flaws import REDIS, SEARCH, Flaw, Version, first_without, fla
 from service.store.index import as_kept, check_search, datatype_of, load_schema
 from service.store.keys import Keys
 from service.store.layout import Layout, read_generation, read_layout
-from service.store.policies import Kept, read_all
+from service.store.policies import Kept, is_foreign, read_all
 from service.store.rates import Rates
 from service.store.tracking import TrackingRefusedError, trial
 from service.verifiers.crossencoder import WEIGHTS, digest_of
@@ -35,6 +35,8 @@ FEWEST_ENTRIES = 50  # of a tenant, before its scopes are judged
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 60.0
 FULL = 0.9
 LOST_RECORDS = 0.05
+FOREIGN = "threshold or verifier_head was chosen for another model: it counts only where it is stricter"
+FOREIGN_FIX = "look at it (`semcached calibrate`) and PUT it again"
 
 
 class Level(StrEnum):
@@ -353,11 +355,16 @@ async def _policies(patient: Patient) -> AsyncIterator[Finding]:
         _lacks(one.policy, patient.settings, version) if isinstance(one.policy, Policy) else None
         for one in readable
     ]
-    for one, lack in zip(readable, lacking, strict=True):
+    generation = await read_generation(patient.redis, patient.keys)
+    unmarked = chosen.decoded(await patient.redis.call("GET", chosen.name(patient.keys)))
+    foreign = [generation is not None and is_foreign(one, unmarked, generation) for one in readable]
+    for one, lack, is_other in zip(readable, lacking, foreign, strict=True):
         if lack is not None:
             text, fix = lack
             yield Finding(Level.WARN, "policies", f"{_of(one)}: {text}", fix)
-    if len(readable) == len(found) and not any(lacking):
+        if is_other:
+            yield Finding(Level.WARN, "policies", f"{_of(one)}: {FOREIGN}", FOREIGN_FIX)
+    if len(readable) == len(found) and not any(lacking) and not any(foreign):
         yield Finding(Level.OK, "policies", f"{len(found)}, each with what it asks for")
 
 

@@ -412,6 +412,9 @@ INVALIDATED = Refused(stored=False, reason="invalidated")
 """An invalidation that matches came after the lookup that the store follows."""
 
 
+Embedding = tuple[str, str, int]
+"""Whose vectors: model, revision, dimension."""
+
 Datatype = Literal["float32", "float16", "bfloat16"]
 """What the numbers of an index's vectors are, little-endian."""
 
@@ -430,8 +433,8 @@ class Generation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     placed: bool = False  # whether each vector has the place of its scope behind it (store/vectors.py)
 
     @property
-    def embedding(self) -> tuple[str, str, int]:
-        """Whose vectors these are: model, revision, dimension."""
+    def embedding(self) -> Embedding:
+        """Whose vectors these are."""
         return self.model, self.revision, self.dim
 
 

@@ -20,7 +20,7 @@ from service.cache.guards import Asked
 from service.cache.leases import Leases, Wish, life_s
 from service.cache.memory import Memory
 from service.cache.pointers import Pointers
-from service.cache.policy import DEFAULT, filled, weighed
+from service.cache.policy import DEFAULT, UNVERIFIED, filled, weighed
 from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Sought, Uses, Verifier, Work
 from service.cache.question import VERIFIED, Question
 from service.cache.recent import Share
@@ -32,9 +32,6 @@ from service.model import Candidate, Generation, Hit, LookupRequest, Miss, Polic
 
 ITEM_S = 0.002
 """What each further item of a batch adds to the time for Redis."""
-
-UNVERIFIED = 0.95
-"""The least default threshold where no verifier reads what is near enough."""
 
 NOBODY: Mapping[int, float] = {}
 

@@ -8,11 +8,14 @@ import msgspec
 from service.cache.patterns import compiled
 from service.cache.ports import Verifier
 from service.errors import InvalidInputError
-from service.model import GuardName, OwnPattern, Policy
+from service.model import Embedding, Generation, GuardName, OwnPattern, Policy
 
 DEFAULT = Policy()
 """Where none was set."""
 
+
+UNVERIFIED = 0.95
+"""The least default threshold where no verifier reads what is near enough."""
 
 LARGEST = 1500
 """Instructions of all patterns of a policy: what reading a text may cost (`patterns.LARGEST`)."""
@@ -36,6 +39,29 @@ def check(policy: Policy) -> Policy:
         if size > LARGEST:
             raise InvalidInputError(field, "makes the policy's patterns too large together")
     return policy
+
+
+def counting(policy: Policy, chosen_for: Embedding, generation: Generation) -> Policy:
+    """A policy as it counts over a generation's similarities.
+
+    A threshold that was chosen for another model's counts only as far as it is stricter than what it would be
+    without; a head that weighs those doesn't count, nor the cut that was found with it.
+
+    Args:
+        policy: as it was set.
+        chosen_for: whose similarities were known then.
+        generation: what is searched.
+    """
+    if chosen_for == generation.embedding:
+        return policy
+    changes: dict[str, float | None] = {}
+    if policy.threshold is not None:
+        read = policy.guarded("verifier")
+        least = generation.threshold if read else max(generation.threshold, UNVERIFIED)
+        changes["threshold"] = max(policy.threshold, least)
+    if policy.verifier_head is not None:
+        changes |= {"verifier_head": None, "verifier_cut": None, "verifier_version": None}
+    return msgspec.structs.replace(policy, **changes) if changes else policy
 
 
 def cut_of(policy: Policy, verifier: Verifier) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from service.migrate import policies
 from service.migrate.changes import Change
 from service.migrate.record import Kind, Migration
 from service.migrate.steps import status
@@ -41,6 +42,7 @@ async def planned(target: Target) -> list[str]:
         lines.append(f"going on with what was begun: {described(told.at_work)}")
     if told.change is not None:
         lines += _change(told.change)
+        lines += policies.told(await policies.strangers(target, told.change))
     indexes = [] if told.steps else await _tools(target)
     lines += [line for one in indexes for line in one.told]
     return (lines or ["nothing to do"]) + [line for one in indexes for line in one.left]

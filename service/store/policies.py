@@ -17,10 +17,11 @@ import msgspec
 from msgspec import Struct
 
 from service.cache.digests import MAC_BYTES, DigestKey, Keyring, TenantKeys, partition_of
-from service.cache.policy import DEFAULT, check
+from service.cache.policy import DEFAULT, check, counting
 from service.cache.ports import Budget, Clock
 from service.errors import InvalidInputError, StoreFullError
-from service.model import Policy, Tenant, ToolPolicy
+from service.model import Embedding, Generation, Policy, Tenant, ToolPolicy
+from service.store import chosen
 from service.store.client import Command, RedisClient, outcome
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
@@ -49,6 +50,7 @@ class Body(Struct, frozen=True, array_like=True):
     number: int  # when it was set, ms since 1970; greater than that of the policy before
     given: bytes  # the JSON that was PUT: what it leaves open follows the defaults of later versions
     kind: str = RESPONSES  # what `agent_type` names: that, or a tool
+    chosen_for: Embedding | None = None  # whose similarities were known; None: see `store.chosen`
 
     @property
     def names(self) -> Names:
@@ -98,6 +100,8 @@ class RedisPolicies:
         self._known: dict[Names, Kept] = {}
         self._doubted: dict[bytes, str] = {}  # why, by field
         self._told: dict[bytes, str] = {}
+        self._chosen_for: Embedding | None = None  # where a policy doesn't say
+        self._counting: dict[Names, tuple[Kept, Generation, Policy]] = {}
         self.bounds: dict[tuple[Tenant, str], int] = {}
         """`max_entries` by tenant and agent_type, of those that have one."""
 
@@ -122,10 +126,22 @@ class RedisPolicies:
     ) -> Policy | ToolPolicy | None:
         kept = self._known.get((keys.tenant, kind, name))
         if kept is not None:
-            return kept.policy
+            return self._as_it_counts(kept) if isinstance(kept.policy, Policy) else kept.policy
         if self._doubted and any(field_of(key, kind, name) in self._doubted for key in keys.keys):
             return None
         return default
+
+    def _as_it_counts(self, kept: Kept) -> Policy | None:
+        """Over the generation that is searched; the same object for as long as that and the policy stay."""
+        generation, policy = self._responses.generation, kept.policy
+        whose = kept.body.chosen_for or self._chosen_for
+        if generation is None or whose is None or not isinstance(policy, Policy):
+            return policy if isinstance(policy, Policy) else None
+        known = self._counting.get(kept.body.names)
+        if known is None or known[0] is not kept or known[1] is not generation:
+            known = kept, generation, counting(policy, whose, generation)
+            self._counting[kept.body.names] = known
+        return known[2]
 
     async def refresh(self) -> None:
         """Follow what was set elsewhere.
@@ -144,7 +160,11 @@ class RedisPolicies:
         numbers = range(partitions)
         asked: list[Command] = [("GET", self._keys.policies_version(one)) for one in numbers]
         asked += [("EXISTS", self._keys.policies(one)) for one in numbers]
-        replies = await self._run(asked)
+        *replies, whose = await self._run([*asked, ("GET", chosen.name(self._keys))])
+        self._chosen_for = chosen.decoded(whose) or self._chosen_for
+        if whose is None and self._chosen_for is not None:  # lost, as a policy may be
+            with contextlib.suppress(StoreFullError):
+                await chosen.note_chosen(self._redis, self._keys, self._chosen_for)
         tokens = list(zip(replies[:partitions], replies[partitions:], strict=True))
         if tokens == self._loaded:
             return
@@ -170,7 +190,9 @@ class RedisPolicies:
         await self.load(partitions)
         known = self._known.get((keys.tenant, kind, agent_type))
         number = max(self._clock(), 0 if known is None else known.body.number + 1)
-        body = Body(keys.tenant, agent_type, number, given, kind)
+        generation = self._responses.generation
+        whose = None if generation is None else generation.embedding
+        body = Body(keys.tenant, agent_type, number, given, kind, whose)
         self._loaded = None  # what it was before mustn't look like what it is after a loss
         await self._write(partition_of(keys.tenant, partitions), [body])
         self._learn(Kept(sealed(body, keys.current), body, _DECODERS[kind].decode(given), current=True))
@@ -273,6 +295,14 @@ async def read_all(redis: RedisClient, keys: Keys, keyring: Keyring, partitions:
     for reply in await redis.values(commands):
         found += [opened(field, blob, keyring) for field, blob in zip(reply[::2], reply[1::2], strict=True)]
     return found
+
+
+def is_foreign(kept: Kept, unmarked: Embedding | None, generation: Generation) -> bool:
+    """Whether it counts for less over a generation than it says; `unmarked`: as `chosen.decoded`."""
+    whose = kept.body.chosen_for or unmarked
+    if whose in (None, generation.embedding) or not isinstance(kept.policy, Policy):
+        return False
+    return kept.policy.threshold is not None or kept.policy.verifier_head is not None
 
 
 def field_of(key: DigestKey, kind: str, name: str) -> bytes:

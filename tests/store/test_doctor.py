@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 from redis import Redis
 
@@ -18,6 +19,8 @@ from service.settings import Settings
 from service.store import census
 from service.store.embedded import EmbeddedRedis
 from service.store.index import _create_command, as_kept, load_schema
+from service.store.keys import Keys
+from service.store.layout import publish_generation
 from service.wiring import Parts
 from tests.acl import MIGRATE, as_service
 from tests.helpers import accepted, keep, vector
@@ -228,6 +231,16 @@ async def test_layouts(parts: Parts, redis: Redis, url: str) -> None:
     found = await findings(parts.settings, url)
     assert found["layout"].level is Level.WARN
     assert "never set up" in found["layout"].text
+
+
+async def test_policies_chosen_for_another_model(parts: Parts, url: str) -> None:
+    await parts.policies.put(parts.keyring.of(operator("acme")), "support", b'{"threshold":0.6}')
+    names, generation = Keys(parts.settings.key_prefix), parts.responses.generation
+    assert generation is not None
+    await publish_generation(parts.redis, names, msgspec.structs.replace(generation, revision="other"))
+    found = (await findings(parts.settings, url))["policies"]
+    assert (found.level, "tenant acme, agent_type support" in found.text) == (Level.WARN, True)
+    assert "another model" in found.text
 
 
 async def test_policies_that_ask_for_what_is_not_there(parts: Parts, url: str) -> None:

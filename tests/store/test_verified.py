@@ -7,7 +7,8 @@ import pytest
 
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
-from service.cache.lookup import UNVERIFIED, Lookup
+from service.cache.lookup import Lookup
+from service.cache.policy import UNVERIFIED
 from service.cache.question import VERIFIED
 from service.errors import VerifierError
 from service.model import Decision, Head, Hit, Miss, Policy, Reason
