@@ -21,6 +21,7 @@ from service.migrate.lease import Lease
 from service.migrate.record import Migration, Phase, name
 from service.migrate.standing import Standing
 from service.migrate.target import MigrationError, Options, Target
+from service.store.chosen import note_chosen
 from service.store.index import arguments_of
 
 
@@ -28,7 +29,7 @@ class Move:
     """One migration, under a lease."""
 
     def __init__(self, target: Target, lease: Lease, partitions: int, options: Options) -> None:
-        self._name = name(target.keys)
+        self._target, self._name = target, name(target.keys)
         self._lease = lease
         self._options = options
         self.standing = Standing(target, lease, partitions, options.share)
@@ -80,6 +81,8 @@ class Move:
 
     async def published(self, migration: Migration) -> Migration:
         """Noted first: from then on nothing is copied that readers of `after` may have invalidated."""
+        if migration.kind == "reembed":
+            await note_chosen(self._target.redis, self._target.keys, migration.before.embedding)
         noted = await self._note(replace(migration, published_at=time.time()), "published")
         await self.standing.publish(migration.after)
         return noted
