@@ -1,10 +1,13 @@
 """Documents of the next generation out of those of the one before."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
 from typing import Any, Protocol
 
 from service.cache.canonical import Vector
 from service.cache.ports import Embedder
+from service.migrate.progress import Rate
 from service.migrate.record import Kind
 from service.migrate.target import MigrationError
 from service.model import Generation
@@ -14,6 +17,7 @@ from service.store.vectors import packed, unpacked
 
 TEXTS = 64
 """Texts that are embedded at once."""
+UNBOUNDED = Rate(None)
 
 
 class Maker(Protocol):
@@ -46,11 +50,21 @@ class Converting:
         return _with(one, vector, self._after)
 
 
-class Embedding:
-    """Vectors of another model, of the texts in the records; equal texts once."""
+Rest = Callable[[float], Awaitable[None]]
+"""For so many s."""
 
-    def __init__(self, embedder: Embedder, after: Generation) -> None:
+
+class Embedding:
+    """Vectors of another model, of the texts in the records; equal texts once.
+
+    The embedding cache is no help: its names and seals are under keys of tenants, whom documents don't name.
+    """
+
+    def __init__(
+        self, embedder: Embedder, after: Generation, rate: Rate = UNBOUNDED, rest: Rest = asyncio.sleep
+    ) -> None:
         self._embedder, self._after = embedder, after
+        self._rate, self._rest = rate, rest
 
     async def made(self, documents: Documents, some: Sequence[Document]) -> list[Document]:
         """See `Maker`. Texts are read without a tenant's key: a forged one is found out when it is served."""
@@ -62,9 +76,11 @@ class Embedding:
                 texts[one.entry_id] = text
         distinct = list(dict.fromkeys(texts.values()))
         rows: dict[str, Any] = {}
-        for at in range(0, len(distinct), TEXTS):
-            page = distinct[at : at + TEXTS]
+        most = self._rate.at_once(TEXTS)
+        for at in range(0, len(distinct), most):
+            page, begun = distinct[at : at + most], perf_counter()
             rows |= zip(page, await self._embedder.embed(page), strict=True)
+            await self._rest(self._rate.owed_s(len(page), perf_counter() - begun))
         return [
             _with(one, rows[texts[one.entry_id]], self._after)
             if one.entry_id in texts
@@ -73,13 +89,23 @@ class Embedding:
         ]
 
 
-def maker_of(kind: Kind, source: Generation, goal: Generation, embedder: Embedder | None) -> Maker:
-    """What makes the documents of `goal`.
+def maker_of(
+    kind: Kind,
+    source: Generation,
+    goal: Generation,
+    embedder: Embedder | None,
+    *,
+    rate: Rate = UNBOUNDED,
+    rest: Rest = asyncio.sleep,
+) -> Maker:
+    """What makes the documents of `goal`; it asks for no more texts than `rate` says.
 
     Raises:
         MigrationError: the embedder isn't the one that is needed.
     """
-    return Embedding(needed(embedder, goal), goal) if kind == "reembed" else Converting(source, goal)
+    if kind == "reembed":
+        return Embedding(needed(embedder, goal), goal, rate, rest)
+    return Converting(source, goal)
 
 
 def needed(embedder: Embedder | None, generation: Generation) -> Embedder:

@@ -1,6 +1,7 @@
 """What an operator sees of a migration, and how much of Redis it takes."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
@@ -51,6 +52,21 @@ class Pace:
     async def rest(self) -> None:
         """For as long as the last work took, by the share."""
         await asyncio.sleep(self._owed)
+
+
+class Rate:
+    """So many texts a second at most; None: as fast as the embedder goes."""
+
+    def __init__(self, per_s: float | None) -> None:
+        self._per_s = math.inf if per_s is None else per_s
+
+    def at_once(self, most: int) -> int:
+        """Of how many texts a call may be: not of more than a second's."""
+        return max(1, int(min(most, self._per_s)))
+
+    def owed_s(self, texts: int, took_s: float) -> float:
+        """How long to rest after a call of so many."""
+        return max(0.0, texts / self._per_s - took_s)
 
 
 Say = Callable[[str], None]
