@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.
 import argparse
 import asyncio
 import dataclasses
+import math
 import os
 import shutil
 import signal
@@ -89,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         "--pace", type=_pace, default=0.5, help="share of Redis's time that copying may take [0.5]"
     )
     migrate.add_argument(
+        "--texts-per-s",
+        type=_texts_per_s,
+        metavar="N",
+        help="how many texts are embedded a second [no limit]",
+    )
+    migrate.add_argument(
         "--finish", action="store_true", help="don't keep another model's generation any longer"
     )
     migrate.set_defaults(command=_migrate)
@@ -143,6 +150,13 @@ def _pace(text: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError("above 0, to 1")
     return share
+
+
+def _texts_per_s(text: str) -> float:
+    rate = float(text)
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError("above 0")
+    return rate
 
 
 def _settings_table() -> str:
@@ -313,7 +327,12 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
             except EmbedderError:
                 if arguments.action in {"up", "rollback"}:
                     raise
-            options = migrate.Options(share=arguments.pace, finish=arguments.finish, say=_say)
+            options = migrate.Options(
+                share=arguments.pace,
+                texts_per_s=arguments.texts_per_s,
+                finish=arguments.finish,
+                say=_say,
+            )
             if arguments.action == "up":
                 await migrate.up(parts.target, options)
                 await parts.attach(_say)

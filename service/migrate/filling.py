@@ -6,7 +6,7 @@ import time
 from service.migrate.comparing import SAME, Compared, Comparison, Sampler
 from service.migrate.lease import Lease
 from service.migrate.making import Maker, maker_of
-from service.migrate.progress import Bar, Pace
+from service.migrate.progress import Bar, Pace, Rate
 from service.migrate.record import Kind, Migration
 from service.migrate.standing import Standing
 from service.migrate.target import MigrationError, Options, Target
@@ -70,7 +70,8 @@ class Filling:
         """
         if source.space == goal.space:
             return 0
-        maker, done = maker_of(kind, source, goal, self._target.embedder), 0
+        rate, done = Rate(self._options.texts_per_s), 0
+        maker = maker_of(kind, source, goal, self._target.embedder, rate=rate, rest=self._rest)
         for _ in range(PASSES):
             copied = 0
             for partition in self._standing.partitions:
@@ -103,6 +104,14 @@ class Filling:
                     await self._lease.renew()
                 bar.add(len(ids))
         return copied
+
+    async def _rest(self, seconds: float) -> None:
+        """For so long, with the lease renewed."""
+        await self._lease.renew()
+        while seconds > 0:
+            await asyncio.sleep(min(seconds, LOOK_S))
+            seconds -= LOOK_S
+            await self._lease.renew()
 
     async def sweep(self, source: Generation, goal: Generation, sampler: Sampler) -> None:
         """Away with what was deleted by who knew of one space only."""

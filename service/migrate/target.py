@@ -34,6 +34,7 @@ class Options(NamedTuple):
     """How to go about it."""
 
     share: float = 0.5  # of Redis's time, while copying
+    texts_per_s: float | None = None  # at most, to embed anew
     grace_s: float = 86_400.0  # how long another model's generation is kept
     finish: bool = False  # don't keep it any longer
     say: Say = print
