@@ -42,7 +42,16 @@ class Keyspace:
     def indexes(self) -> list[str]:
         """Names of those over answers."""
         found: Any = self._redis.execute_command("FT._LIST")
-        return sorted(one.decode() for one in found if b":responses:index:" in one)
+        names = (one.decode() for one in found)
+        return sorted(
+            one for one in names if one.startswith(f"{self._keys.prefix}:") and ":responses:index:" in one
+        )
+
+    def is_building(self) -> bool:
+        """Whether an index of what serves still reads documents that were there before it."""
+        now = self.generation()
+        indexes = [self._keys.index(one, now) for one in range(self._partitions())]
+        return any(int(self._info(one)[b"indexing"]) for one in indexes)
 
     def vector(self) -> dict[str, str]:
         """How the index that serves keeps vectors: options by name, in capitals."""
