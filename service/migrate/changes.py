@@ -22,6 +22,7 @@ class Change(NamedTuple):
     schema: list[str]  # of the index after, as FT.CREATE takes it
     state: IndexState  # of the index before, in the first partition
     reasons: list[str]
+    back: bool = False  # to what was before
 
 
 async def wanted(target: Target, current: Generation, last: Migration | None) -> Change | None:
@@ -49,9 +50,8 @@ def undoing(last: Migration, current: Generation, state: IndexState, number: int
     """Back to what was before a migration that is done; `number` is the highest there was."""
     kind = kind_of(current, last.before)
     after = numbered(last.before, kind, current, number)
-    return Change(
-        kind, current, after, last.schema_before, state, [f"back to generation {last.before.number}"]
-    )
+    reasons = [f"back to generation {last.before.number}"]
+    return Change(kind, current, after, last.schema_before, state, reasons, back=True)
 
 
 def _asked(target: Target, current: Generation) -> Generation:

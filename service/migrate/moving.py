@@ -45,6 +45,7 @@ class Move:
             schema_before=arguments_of(change.state.fields),
             schema_after=change.schema,
             begun_at=time.time(),
+            back=change.back,
         )
         return await self._note(begun)
 
@@ -136,10 +137,12 @@ class Move:
             await self._filling.sweep(before, after, sampler)
         seconds = round(time.time() - migration.begun_at, 1)
         found: dict[str, float | bool] = {"copied": copied, "took_s": seconds}
-        if migration.kind == "reembed":
+        if migration.kind == "reembed" and not migration.back:
             told = await self._filling.recalibrated(migration, sampler)
             after = replace(after, threshold=told.threshold)
             found |= told._asdict()
+        elif migration.kind == "reembed":
+            self._options.say(f"the threshold is {after.threshold:.3f} again")
         else:
             found |= (await self._filling.compared(migration, sampler))._asdict()
         # an earlier release, which writes one space only, went on meanwhile

@@ -27,6 +27,7 @@ class Migration(Struct, frozen=True, kw_only=True):
     schema_after: list[str]
     begun_at: float  # s since 1970
     published_at: float | None = None
+    back: bool = False  # to what was before: its threshold holds again
     found: dict[str, float | bool] = {}  # what was counted and compared
 
     @property

@@ -6,10 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from redis import Redis
 
 from service import migrate
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
+from service.cache.invalidation import Keyspace, Where
 from service.embedders.local import MiniLM
 from service.errors import LayoutError
 from service.migrate.record import read_migration
@@ -126,6 +128,22 @@ async def test_both_models_serve_until_the_old_one_goes(
     assert isinstance(await look(parts, keys, prompt=QUESTIONS[0]), Miss)
 
 
+async def test_nothing_waits_for_a_vector_at_the_end(
+    *, parts: Parts, hand: Parts, keys: TenantKeys, redis: Redis
+) -> None:
+    """Also where what was to get one was deleted before anybody came to it."""
+    await keep(parts, keys, prompt=QUESTIONS[0])
+    await migrate.up(hand.target, QUIET)
+    await parts.responses.refresh()
+    entry = await keep(parts, keys, prompt=QUESTIONS[2])
+    pending = f"{parts.settings.key_prefix}:*:pending:*"
+    assert len(list(redis.scan_iter(pending))) == 1
+    predicates = await parts.invalidator.predicates([Where(entry_id=entry.entry_id)], [Keyspace.RESPONSES])
+    await parts.invalidator.run(keys, predicates)
+    await migrate.up(hand.target, FINISH)
+    assert list(redis.scan_iter(pending)) == []
+
+
 async def test_back_to_the_old_model(
     *, parts: Parts, hand: Parts, settings: Settings, others: Loaded, keys: TenantKeys, models: Loaded
 ) -> None:
@@ -146,3 +164,23 @@ async def test_back_to_the_old_model(
     assert now.number == 1
     for said in (QUESTIONS[0], "Do you sell shoes?"):
         assert await in_other_words(parts, keys, said.replace("?", " ?"))
+
+
+async def test_the_threshold_comes_back_with_the_model(
+    *, parts: Parts, hand: Parts, settings: Settings, keys: TenantKeys, models: Loaded
+) -> None:
+    """Also after the end: each way found anew, it would drift."""
+    names = Keys(settings.key_prefix)
+    first = await read_generation(parts.redis, names)
+    assert first is not None
+    await keep(parts, keys, prompt=QUESTIONS[0])
+    await migrate.up(hand.target, FINISH)
+    await migrate.up(hand.target, FINISH)
+    url = as_service(settings.redis_url or "", MIGRATE)
+    async with opened(replace(settings, redis_url=url), url, models) as old:
+        await migrate.rollback(old.target, FINISH)
+        await migrate.up(old.target, FINISH)
+    now = await read_generation(parts.redis, names)
+    assert now is not None
+    assert now.embedding == first.embedding
+    assert now.threshold == first.threshold
