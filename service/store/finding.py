@@ -25,11 +25,11 @@ from service.cache.invalidation import (
 from service.cache.ports import Budget
 from service.errors import StoreUnavailableError
 from service.model import Generation
-from service.store.client import Command, RedisClient, value_of
+from service.store.client import Command, IndexMissingError, RedisClient, value_of
 from service.store.diagnosis import pairs
 from service.store.keys import Keys, entry_id_of
 from service.store.records import unseal
-from service.store.responses import RedisResponses
+from service.store.responses import RedisResponses, stored_when
 from service.store.vectors import unpacked
 
 UNKNOWN: Vector = np.zeros(1, np.float32)
@@ -80,17 +80,57 @@ class Finder:
         elif predicate.entry_id is not None:
             yield await self._one(keys, predicate, keyspace, predicate.entry_id)
         else:
-            generation = self._generation()  # to the end: it says how its documents' vectors are kept
-            index = self._index(keys, keyspace, generation)
+            for one in await self._searched(keys, keyspace):
+                async with aclosing(self._seen(keys, predicate, keyspace, one)) as pages:
+                    async for rows in pages:
+                        yield await self._matching(keys, predicate, keyspace, rows, one)
+
+    async def _searched(self, keys: TenantKeys, keyspace: Keyspace) -> list[Generation]:
+        """One live generation of each space, first ours: Redis may have evicted what one's index finds by."""
+        followed, partition = self._generation(), self._responses.partition(keys)
+        if keyspace is Keyspace.TOOLS:
+            return [followed]
+        spaces = self._responses.spaces
+        spaces.hear(partition, await self._call(*spaces.asked(partition)))
+        return spaces.of(partition, followed)
+
+    async def _seen(
+        self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace, generation: Generation
+    ) -> AsyncGenerator[list[dict[str, Any]]]:
+        """Documents that a generation's index has; of another than ours, those that ours lacks."""
+        partition, followed = self._responses.partition(keys), self._generation()
+        tools = keyspace is Keyspace.TOOLS
+        index = self._keys.tool_index(partition) if tools else self._keys.index(partition, generation)
+        ours, begun = tools or generation.space == followed.space, False
+        try:
             async with aclosing(self._rows(index, keys, predicate)) as pages:
                 async for rows in pages:
-                    yield await self._matching(keys, predicate, keyspace, rows, generation)
+                    begun = True
+                    yield rows if ours else await self._lacking(rows, predicate, partition, generation)
+        except IndexMissingError:
+            if ours or begun:
+                raise  # else a migration is about to make it: nobody searches it yet
 
-    def _index(self, keys: TenantKeys, keyspace: Keyspace, generation: Generation) -> str:
-        partition = self._responses.partition(keys)
-        if keyspace is Keyspace.TOOLS:
-            return self._keys.tool_index(partition)
-        return self._keys.index(partition, generation)
+    async def _lacking(
+        self,
+        rows: Sequence[dict[str, Any]],
+        predicate: Predicate,
+        partition: int,
+        generation: Generation,
+    ) -> list[dict[str, Any]]:
+        """Those of another generation that have no document in ours, or an older one.
+
+        That one still says what is meant where the other's vector can't be compared.
+        """
+        followed = self._generation()
+        alike = predicate.vector is None or generation.embedding == followed.embedding
+        names = [self._keys.document(partition, followed, entry_id_of(row["__key"])) for row in rows]
+        told = await self._redis.values([stored_when(name) for name in names], Budget(READ_S))
+        return [
+            row
+            for row, at in zip(rows, told, strict=True)
+            if at is None or (alike and float(row["stored_at"]) > int(at))
+        ]
 
     def _generation(self) -> Generation:
         generation = self._responses.generation

@@ -11,7 +11,7 @@ from redis import Redis
 from service import migrate
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
-from service.cache.invalidation import Keyspace, Where
+from service.cache.invalidation import Keyspace, Similar, Where
 from service.embedders.local import MiniLM
 from service.errors import LayoutError
 from service.migrate.record import read_migration
@@ -184,3 +184,21 @@ async def test_the_threshold_comes_back_with_the_model(
     assert now is not None
     assert now.embedding == first.embedding
     assert now.threshold == first.threshold
+
+
+async def test_a_meaning_that_only_the_other_model_knows_goes(
+    *, parts: Parts, hand: Parts, keys: TenantKeys, redis: Redis
+) -> None:
+    """Redis evicted our document, and nobody can compare the other's. What ours has is compared as ever."""
+    ids = [(await keep(parts, keys, prompt=one)).entry_id for one in QUESTIONS]
+    await migrate.up(hand.target, QUIET)
+    await parts.responses.refresh()
+    generation = parts.responses.generation
+    assert generation is not None
+    names = Keys(parts.settings.key_prefix)
+    assert redis.delete(names.document(0, generation, ids[4])) == 1
+    similar = Similar(QUESTIONS[0], 0.9999)
+    predicates = await parts.invalidator.predicates([Where(similar_to=similar)], [Keyspace.RESPONSES])
+    await parts.invalidator.run(keys, predicates)
+    there = {at for at, one in enumerate(ids) if redis.exists(names.record(0, one))}
+    assert there == {1, 2, 3, 5}
