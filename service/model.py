@@ -501,6 +501,7 @@ class Candidate(Struct, frozen=True):
 
     entry_id: str
     similarity: float
+    stored_at: int | None = None  # of its document, ms since 1970; None: it was found otherwise
 
 
 class ToolCall(Struct, kw_only=True, forbid_unknown_fields=True):

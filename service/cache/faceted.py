@@ -220,13 +220,14 @@ class FacetedLookup(Lookup):
     async def _twins(self, question: FacetedQuestion, run: Run) -> None:
         """Those of the same question that have more attributes than were asked for, newest first."""
         there = {record.entry_id for _, _, record in question.same}
-        ids = await self._responses.marked(
+        found = await self._responses.marked(
             run.keys, question.twin_marks, question.most, self._clock(), run.budget
         )
-        ids = [one for one in ids if one not in there]
-        records = await self._responses.records(run.keys, ids, run.budget)
-        for entry_id, record in zip(ids, records, strict=True):
-            question.judge_exact(entry_id, record, self._clock())
+        found = [one for one in found if one[0] not in there]
+        records = await self._responses.records(run.keys, [entry_id for entry_id, _ in found], run.budget)
+        for (entry_id, stored_at), record in zip(found, records, strict=True):
+            if record is not None and record.stored_at == stored_at:  # else it is another's document
+                question.judge_exact(entry_id, record, self._clock())
 
     async def _semantic(self, questions: Sequence[Question], run: Run) -> None:
         await super()._semantic([one for one in _faceted(questions) if not one.is_answered], run)

@@ -44,8 +44,8 @@ def rejection(candidate: Candidate, record: Record | None, asked: Asked, now: in
     """Why a candidate may not be served, whatever it says; None: nothing speaks against it so far."""
     if not candidate.similarity >= asked.threshold:  # so that NaN is rejected
         return "threshold"
-    if record is None:
-        return "gone"
+    if record is None or candidate.stored_at not in (None, record.stored_at):
+        return "gone"  # another's document: an invalidation of the record doesn't find it
     identity = next((one for one in asked.identities if one.scope == record.scope), None)
     if identity is None:
         return "scope"

@@ -173,8 +173,10 @@ class Responses(Protocol):
 
     async def marked(
         self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
-    ) -> list[str]:
-        """Ids of entries with one digest of each of `marks`, newest first; they live at that ms.
+    ) -> list[tuple[str, int]]:
+        """Entries with one digest of each of `marks`, newest first, which live at that ms.
+
+        Each is its id, and when its document was stored, in ms since 1970.
 
         Raises:
             StoreUnavailableError: Redis did not answer in time.

@@ -25,7 +25,7 @@ from service.store.keys import Keys, entry_id_of
 from service.store.layout import Layout, read_generation
 from service.store.live import fitting, read_live
 from service.store.records import seal, unseal
-from service.store.searches import SEARCH_TIMEOUT_MS, Searches, any_of, marks_clauses
+from service.store.searches import SEARCH_TIMEOUT_MS, Searches, any_of, marks_clauses, when
 from service.store.spaces import Spaces
 from service.store.vectors import packed
 from service.telemetry import INDEX_DOCUMENTS, INDEX_FAILURES
@@ -187,7 +187,7 @@ class RedisResponses:
 
     async def marked(
         self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
-    ) -> list[str]:
+    ) -> list[tuple[str, int]]:
         """See `cache.ports.Responses`."""
         try:
             return await self._marked(keys, marks, most, live_at, budget)
@@ -198,7 +198,7 @@ class RedisResponses:
 
     async def _marked(
         self, keys: TenantKeys, marks: Sequence[Sequence[str]], most: int, live_at: int, budget: Budget
-    ) -> list[str]:
+    ) -> list[tuple[str, int]]:
         index = self._keys.index(self.partition(keys), self._current())
         params: dict[str, str | bytes | int] = {"now": live_at}
         clauses = [any_of("tenant", [key.tenant for key in keys.keys], params), *marks_clauses(marks, params)]
@@ -207,7 +207,8 @@ class RedisResponses:
         command += ("PARAMS", len(named), *named, "SORTBY", "stored_at", "DESC", "RETURN", 1, "stored_at")
         command += ("LIMIT", 0, most, "TIMEOUT", SEARCH_TIMEOUT_MS, "DIALECT", 2)
         (reply,) = await self._redis.values([command], budget)
-        return [entry_id_of(key) for key in reply[1::2]]
+        rows = zip(reply[1::2], reply[2::2], strict=True)
+        return [(entry_id_of(key), when(fields[1])) for key, fields in rows if fields]  # else it has expired
 
     async def put(
         self, keys: TenantKeys, entries: Sequence[NewEntry], budget: Budget

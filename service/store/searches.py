@@ -102,21 +102,33 @@ def search_command(index: str, search: Search, form: str, generation: Generation
     named = [part for pair in params.items() for part in pair]
     return (
         *("FT.SEARCH", index, query, "PARAMS", len(named), *named),
-        *("RETURN", 1, "distance", "LIMIT", 0, page, "TIMEOUT", SEARCH_TIMEOUT_MS, "DIALECT", 2),
+        *("RETURN", 2, "distance", "stored_at", "LIMIT", 0, page, "TIMEOUT", SEARCH_TIMEOUT_MS, "DIALECT", 2),
     )
 
 
 def candidates(replies: Sequence[Any], generation: Generation) -> list[Candidate] | Exception:
-    """[total, key, [b"distance", d], key, nil, …] → nearest first; a document that expired has no fields."""
-    near: list[tuple[float, bytes]] = []
+    """[total, key, [b"distance", d, b"stored_at", ms], key, nil, …] → nearest first.
+
+    A document that expired has no fields.
+    """
+    near: list[tuple[float, bytes, bytes]] = []
     for reply in replies:
         if isinstance(reply, Exception):
             return reply
         near += [
-            (float(fields[1]), key) for key, fields in zip(reply[1::2], reply[2::2], strict=True) if fields
+            (float(fields[1]), key, fields[3])
+            for key, fields in zip(reply[1::2], reply[2::2], strict=True)
+            if fields and fields[2:]
         ]
     near.sort(key=_distance)
-    return [Candidate(entry_id_of(key), similarity(distance, generation)) for distance, key in near]
+    return [
+        Candidate(entry_id_of(key), similarity(distance, generation), when(at)) for distance, key, at in near
+    ]
 
 
 _distance = itemgetter(0)
+
+
+def when(told: bytes) -> int:
+    """When a document was stored, in ms since 1970; what somebody else wrote there is no time of ours."""
+    return int(told) if told.isdigit() else -1

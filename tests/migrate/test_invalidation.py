@@ -16,13 +16,14 @@ from service.migrate.changes import wanted
 from service.migrate.lease import leased
 from service.migrate.moving import Move
 from service.migrate.record import Migration
+from service.model import Hit, Miss
 from service.settings import Settings
 from service.store.functions import load
 from service.store.invalidator import Outcome
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, as_service
-from tests.helpers import keep, vector
-from tests.migrate.test_moving import KINDS, QUIET, current, edited, is_found
+from tests.helpers import keep, look, near, vector
+from tests.migrate.test_moving import KINDS, QUIET, SEMANTIC, current, edited, is_found
 
 pytestmark = pytest.mark.anyio
 
@@ -119,3 +120,24 @@ async def test_an_index_that_is_still_to_be_made(
         redis.execute_command("FT.DROPINDEX", hand.target.keys.index(0, begun.after))
         done = await invalidated(parts, keys, source="s")
         assert done.deleted[Keyspace.RESPONSES] == 1
+
+
+async def test_a_document_of_what_was_there_before_serves_nothing(
+    *, parts: Parts, other: Parts, hand: Parts, keys: TenantKeys, redis: Redis, tmp_path: Path
+) -> None:
+    """An earlier release writes one space only: the other's document has the sources of the entry before."""
+    async with both(parts, hand, tmp_path / "schemas") as (move, begun):
+        await move.published(begun)
+        await other.responses.refresh()
+        entry_id = (await keep(parts, keys, prompt="entry 1", embedding=vector(1), sources=["old"])).entry_id
+        name = hand.target.keys.document(0, begun.after, entry_id)
+        left: Any = redis.hgetall(name) | {b"stored_at": b"1700000000000"}
+        await keep(parts, keys, prompt="entry 1", embedding=vector(1), sources=["new"], response="2")
+        asked = {"prompt": "entry 1", "embedding": near(1, 0.99), **SEMANTIC}
+        assert isinstance(await look(other, keys, **asked), Hit)
+        redis.hset(name, mapping=left)
+        for explain in (False, True):
+            answer = await look(other, keys, **asked, explain=explain)
+            assert isinstance(answer, Miss)
+            assert answer.nearest is None
+        assert isinstance(await look(parts, keys, **asked), Hit)

@@ -118,6 +118,18 @@ async def test_a_document_that_was_tampered_with_serves_nothing(
     assert found == (["free"] if other == ASKED else [])
 
 
+async def test_a_document_of_what_was_there_before_serves_nothing(
+    parts: Parts, keys: TenantKeys, redis: Redis, prefix: str
+) -> None:
+    """By it an invalidation doesn't find the record that is there now."""
+    entry_id = await put(parts, keys, ASKED, "r", plan="pro", lang="en")
+    for answers in (["r"], []):
+        for prompt in (ASKED, ALIKE):
+            assert await find(parts, keys, prompt, {"lang": "en"}, 9) == answers
+        (name,) = redis.scan_iter(f"{prefix}:*:document:*{entry_id}")
+        redis.hincrby(name, "stored_at", -1)
+
+
 async def test_the_very_same_question_is_asked_also_where_it_cant_be_embedded(
     parts: Parts, keys: TenantKeys
 ) -> None:
