@@ -32,7 +32,8 @@ EXCUSED = 8
 _FULL = ("OOM", "MISCONF")
 _UNWELL = (exceptions.ReadOnlyError, exceptions.ClusterDownError, exceptions.ConnectionError)
 """MASTERDOWN is the second of these; LOADING, NOAUTH and what else may befall a connection the third."""
-_NO_INDEX = ("no such index", "unknown index")
+_NO_INDEX = ("no such index", "unknown index", "index was dropped", "cursor not found")
+"""The last two for who goes through it page by page; the very last also where a cursor's time was over."""
 
 
 class RedisClient:
@@ -168,7 +169,7 @@ class RedisRefusedError(StoreUnavailableError):
 
 
 class IndexMissingError(RedisRefusedError):
-    """The index is not there: dropped, or Redis was emptied."""
+    """The index is not there, or the cursor over it: dropped, or Redis was emptied."""
 
 
 def _is_unwell(reply: Exception) -> bool:

@@ -9,7 +9,7 @@ from service.cache.invalidation import Predicate
 from service.cache.ports import Budget, Clock
 from service.errors import StoreUnavailableError
 from service.model import Record
-from service.store.client import Command, RedisClient
+from service.store.client import Command, IndexMissingError, RedisClient
 from service.store.finding import tag_query
 from service.store.keys import Keys, entry_id_of
 from service.store.responses import RedisResponses
@@ -55,7 +55,11 @@ class Entries:
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
-        places = await self._places(keys, wanted, limit, after)
+        try:
+            places = await self._places(keys, wanted, limit, after)
+        except IndexMissingError:  # a migration dropped it
+            await self._responses.refresh()
+            places = await self._places(keys, wanted, limit, after)
         records = await self._live(keys, [one.entry_id for one in places[:limit]])
         following = places[limit - 1] if len(places) > limit else None
         return [record for record in records if record is not None], following

@@ -156,16 +156,18 @@ class Invalidator:
 
         Not for ever, because new ones may come in that nobody asked to delete.
         """
-        for turn in range(1 if dry_run else PASSES):
-            before = outcome.matched.total()
+        for turn in range(PASSES):
+            before, sample = outcome.matched.copy(), [*outcome.sample]
             try:
                 await self._pass(keys, one, keyspace, outcome, until, dry_run=dry_run)
             except IndexMissingError:
-                if dry_run or turn + 1 == PASSES:
+                if turn + 1 == PASSES:
                     raise
+                if dry_run:  # it is all found again
+                    outcome.matched, outcome.sample = before, sample
                 await self._responses.refresh()  # a migration dropped it
                 continue
-            if outcome.matched.total() == before:
+            if dry_run or outcome.matched == before:
                 return
 
     async def _pass(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from service import migrate
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Where
@@ -18,12 +19,14 @@ from service.migrate.moving import Move
 from service.migrate.record import Migration
 from service.model import Hit, Miss
 from service.settings import Settings
+from service.store import finding
+from service.store.finding import Finder
 from service.store.functions import load
 from service.store.invalidator import Outcome
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, as_service
 from tests.helpers import keep, look, near, vector
-from tests.migrate.test_moving import KINDS, QUIET, SEMANTIC, current, edited, is_found
+from tests.migrate.test_moving import KINDS, QUIET, SEMANTIC, current, edited, fill, is_found
 
 pytestmark = pytest.mark.anyio
 
@@ -141,3 +144,47 @@ async def test_a_document_of_what_was_there_before_serves_nothing(
             assert isinstance(answer, Miss)
             assert answer.nearest is None
         assert isinstance(await look(parts, keys, **asked), Hit)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_an_index_that_goes_between_two_pages(
+    *,
+    parts: Parts,
+    hand: Parts,
+    keys: TenantKeys,
+    redis: Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dry_run: bool,
+) -> None:
+    """The service then follows the next generation, and begins anew."""
+    monkeypatch.setattr(finding, "PAGE", 4)
+    ids = await fill(parts, keys, range(10), sources=["s"])
+    target, call = edited(hand, tmp_path / "schemas", KINDS["convert"]), Finder._call
+    pages = 0
+
+    async def migrated(self: Finder, *command: str | bytes | float) -> Any:
+        nonlocal pages
+        pages += command[:2] == ("FT.CURSOR", "READ")
+        if pages == 2:
+            pages += 1
+            await migrate.up(target, QUIET)
+        return await call(self, *command)
+
+    monkeypatch.setattr(Finder, "_call", migrated)
+    done = await invalidated(parts, keys, dry_run=dry_run, source="s")
+    assert (await current(parts)).number == 2
+    assert parts.responses.generation == await current(parts)
+    assert done.matched[Keyspace.RESPONSES] == 10
+    assert len(set(done.sample)) == len(done.sample) == 10
+    there = [redis.exists(hand.target.keys.record(0, one)) for one in ids.values()]
+    assert there == [int(dry_run)] * 10
+
+
+async def test_a_list_of_entries_over_the_switch(
+    *, parts: Parts, hand: Parts, keys: TenantKeys, tmp_path: Path
+) -> None:
+    ids = await fill(parts, keys, range(3))
+    await migrate.up(edited(hand, tmp_path / "schemas", KINDS["convert"]), QUIET)
+    records, _ = await parts.entries.newest(keys, parts.invalidator.everything(), 10, None)
+    assert {one.entry_id for one in records} == {*ids.values()}
