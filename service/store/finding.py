@@ -19,7 +19,6 @@ from service.cache.invalidation import (
     beyond_tags,
     matcher,
     matches,
-    question,
     subject_of,
 )
 from service.cache.ports import Budget
@@ -143,13 +142,18 @@ class Finder:
     ) -> Subject:
         """With the vector that its document has.
 
-        Where it may lack one because another model's process stored it, nobody knows what it means.
+        Where it may lack one because another model's process stored it, nobody knows what it means: its
+        record has one (`embedding`).
         """
         raw = fields.get("vector")
         if raw is not None:
             return subject._replace(vector=unpacked(raw, generation), embedding=generation.embedding)
-        models = {one.embedding for one in self._responses.spaces.of(partition, generation)}
-        return subject._replace(vector=UNKNOWN if len(models) > 1 else None, embedding=None)
+        unknown = subject.embedding is not None and self._differ(partition, generation)
+        return subject._replace(vector=UNKNOWN if unknown else None, embedding=None)
+
+    def _differ(self, partition: int, generation: Generation) -> bool:
+        """Whether several models' generations are live."""
+        return len({one.embedding for one in self._responses.spaces.of(partition, generation)}) > 1
 
     async def _rows(
         self, index: str, keys: TenantKeys, predicate: Predicate
@@ -186,28 +190,31 @@ class Finder:
         """What of a page matches beyond its tags."""
         rest, partition = beyond_tags(predicate), self._responses.partition(keys)
         matching = matcher(rest, keyspace)
-        texts = await self._texts(keys, rows) if rest.prompt_regex is not None else {}
+        read: Sequence[Mapping[str, Any]] = rows if rest.prompt_regex is not None else ()
+        if not read and rest.vector is not None and self._differ(partition, generation):
+            read = [row for row in rows if "vector" not in row]
+        said = await self._said(keys, read)
         found, begun = [], perf_counter()
         for row in rows:
             if perf_counter() - begun > TURN_S:
                 await asyncio.sleep(0)  # others have their turn
                 begun = perf_counter()
             entry_id = entry_id_of(row["__key"])
-            subject = Subject(keyspace, entry_id, text=texts.get(entry_id))
+            subject = said.get(entry_id) or Subject(keyspace, entry_id, embedding=generation.embedding)
             if keyspace is Keyspace.RESPONSES:
                 subject = self._with_meaning(subject, row, partition, generation)
             if matching(subject, int(float(row["stored_at"]))):
                 found.append(Found(keyspace, entry_id, self._kept(partition, keyspace, entry_id, generation)))
         return found
 
-    async def _texts(self, keys: TenantKeys, rows: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
-        """The questions of a page's records, by id."""
+    async def _said(self, keys: TenantKeys, rows: Sequence[Mapping[str, Any]]) -> dict[str, Subject]:
+        """Of a page's records, by id: the question, and whose vector it has."""
         ids = [entry_id_of(row["__key"]) for row in rows]
-        texts: dict[str, str | None] = {}
+        said: dict[str, Subject] = {}
         for at in range(0, len(ids), RECORDS):
             records = await self._responses.records(keys, ids[at : at + RECORDS], Budget(READ_S))
-            texts |= {one.entry_id: question(one.text, one.messages) for one in records if one is not None}
-        return texts
+            said |= {one.entry_id: subject_of(one, None) for one in records if one is not None}
+        return said
 
     async def _one(
         self, keys: TenantKeys, predicate: Predicate, keyspace: Keyspace, entry_id: str

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from service import migrate
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Similar, Where
+from service.cache.ports import Budget
 from service.embedders.local import MiniLM
 from service.errors import LayoutError
 from service.migrate.record import read_migration
@@ -202,3 +204,28 @@ async def test_a_meaning_that_only_the_other_model_knows_goes(
     await parts.invalidator.run(keys, predicates)
     there = {at for at, one in enumerate(ids) if redis.exists(names.record(0, one))}
     assert there == {1, 2, 3, 5}
+
+
+async def test_what_never_had_a_meaning_is_like_nothing(
+    *, parts: Parts, hand: Parts, settings: Settings, others: Loaded, keys: TenantKeys
+) -> None:
+    """Also while two models live; what waits for its vector goes, as nobody knows what it means."""
+    block = [{"role": "user", "content": [{"type": "text", "text": "a block"}]}]
+    blocks = (await keep(parts, keys, messages=block)).entry_id
+    long = (await keep(parts, keys, prompt="long " * 2000)).entry_id
+    await migrate.up(hand.target, QUIET)
+    await parts.responses.refresh()
+    async with opened(settings, settings.redis_url or "", others) as new:
+        await new.attach(lambda _: None)
+        waits = (await keep(new, keys, prompt=QUESTIONS[2])).entry_id
+    similar = Similar(QUESTIONS[0], 0.9999)
+    each: list[dict[str, Any]] = [{}, {"prompt_regex": "."}, {"entry_id": blocks}, {"entry_id": waits}]
+    for given in each:
+        wheres = [Where(similar_to=similar, **given)]
+        predicates = await parts.invalidator.predicates(wheres, [Keyspace.RESPONSES])
+        found = await parts.invalidator.run(keys, predicates, dry_run=True)
+        assert found.sample == ([] if given.get("entry_id") == blocks else [waits])
+    predicates = await parts.invalidator.predicates([Where(similar_to=similar)], [Keyspace.RESPONSES])
+    await parts.invalidator.run(keys, predicates)
+    records = await parts.responses.records(keys, [blocks, long, waits], Budget(5))
+    assert [one is not None for one in records] == [True, True, False]
