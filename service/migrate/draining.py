@@ -4,12 +4,15 @@ import random
 
 from service.cache.ports import Embedder
 from service.migrate.making import Embedding
+from service.migrate.progress import Pace
 from service.store.client import RedisClient
 from service.store.documents import Documents
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
 
 AT_ONCE = 32
+BATCHES, SHARE = 20, 0.5
+"""One after the other, so that stores don't outrun it; and how much of the time: lookups need the model."""
 
 
 class Draining:
@@ -22,12 +25,24 @@ class Draining:
         self._embedder = embedder
 
     async def once(self) -> int:
-        """Some of what waits; how many. By chance: processes share it, what fails holds up its neighbours.
+        """Some of what waits, in several batches where it is much; how many.
 
         Raises:
             StoreUnavailableError: Redis does not answer, or has no function for it.
             EmbedderError: the embedder is away.
         """
+        pace, done = Pace(SHARE), 0
+        for _ in range(BATCHES):
+            with pace:
+                made = await self._batch()
+            done += made
+            if made < AT_ONCE:
+                break
+            await pace.rest()
+        return done
+
+    async def _batch(self) -> int:
+        """By chance: processes share it, and what fails holds up its neighbours."""
         generation, done = self._responses.generation, 0
         if generation is None:
             return 0

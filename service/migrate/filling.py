@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from service.migrate.comparing import SAME, Compared, Comparison, Sampler
 from service.migrate.lease import Lease
@@ -12,14 +14,28 @@ from service.migrate.standing import Standing
 from service.migrate.target import MigrationError, Options, Target
 from service.migrate.threshold import Neighbours, Pair, Recalibrated, recalibrated
 from service.model import Generation
-from service.store.documents import AT_ONCE, Documents
+from service.store.documents import AT_ONCE, Document, Documents
 from service.store.drift import read_index
 
 PASSES = 20
 """Of copying what is missing, until nothing is: an earlier release writes to one space only."""
+FEW = 500
+"""Vectors that a pass added: what stores bring meanwhile. Services make the next ones."""
 SAMPLED_AT_ONCE = 100
 LOOK_S, LOOK_REST = 0.2, 20
 """How often a build is looked at, s; and times what looking took: of a million entries it takes 0.2 s."""
+
+
+class Copied(NamedTuple):
+    """How many, of a pass."""
+
+    documents: int  # that were missing, or older
+    vectors: int  # that documents lacked
+
+
+def _is_rest(vectors: int, last: int | None) -> bool:
+    """Whether those are what stores brought during a pass: few, or hardly fewer than in the pass before."""
+    return vectors < FEW or (last is not None and vectors > last / 2)
 
 
 class Filling:
@@ -66,44 +82,56 @@ class Filling:
         """Pass by pass, until a pass finds nothing that is missing; how many were copied.
 
         Once readers follow `goal` only vectors are added: an entry that is found nowhere else may have been
-        invalidated meanwhile.
+        invalidated meanwhile. Before that stores go on with the other model, and never is the last vector
+        made: what they bring waits in `pending`.
         """
         if source.space == goal.space:
             return 0
-        rate, done = Rate(self._options.texts_per_s), 0
+        rate, done, last = Rate(self._options.texts_per_s), 0, None
+        leaves_some = whole and kind == "reembed"
         maker = maker_of(kind, source, goal, self._target.embedder, rate=rate, rest=self._rest)
         for _ in range(PASSES):
-            copied = 0
+            copied = Copied(0, 0)
             for partition in self._standing.partitions:
-                copied += await self._copy_one(
-                    self._standing.documents(partition), source, goal, maker, whole=whole
-                )
-            done += copied
-            if not copied:
+                documents = self._standing.documents(partition)
+                more = await self._copy_one(documents, source, goal, maker, whole=whole)
+                copied = Copied(copied.documents + more.documents, copied.vectors + more.vectors)
+            done += sum(copied)
+            if not any(copied) or (leaves_some and not copied.documents and _is_rest(copied.vectors, last)):
                 return done
+            last = copied.vectors
         raise MigrationError(
             "documents keep coming faster than they are copied: run it again, with a greater --pace"
         )
 
     async def _copy_one(
         self, documents: Documents, source: Generation, goal: Generation, maker: Maker, *, whole: bool
-    ) -> int:
-        pace, copied = Pace(self._options.share), 0
+    ) -> Copied:
+        pace, copied = Pace(self._options.share), Copied(0, 0)
         with Bar("copied", 0) as bar:
             async for ids in documents.ids(source):
                 await self._lease.renew()
                 with pace:
-                    missing = await documents.missing(ids, source, goal, whole=whole)
-                    some = await documents.read(missing, source)
+                    lacks = await documents.lacking(ids, source, goal)
+                    some = await documents.read([*(lacks.documents if whole else ()), *lacks.vectors], source)
                 await pace.rest()
-                made = await maker.made(documents, some)
-                for at in range(0, len(made), AT_ONCE):
-                    with pace:
-                        copied += await documents.copy(made[at : at + AT_ONCE], source, goal)
-                    await pace.rest()
-                    await self._lease.renew()
+                made = {one.entry_id: one for one in await maker.made(documents, some)}
+                pages = [[made[one] for one in kind if one in made] for kind in lacks]
+                more = [await self._write(documents, page, source, goal) for page in pages]
+                copied = Copied(copied.documents + more[0], copied.vectors + more[1])
                 bar.add(len(ids))
         return copied
+
+    async def _write(
+        self, documents: Documents, some: Sequence[Document], source: Generation, goal: Generation
+    ) -> int:
+        pace, written = Pace(self._options.share), 0
+        for at in range(0, len(some), AT_ONCE):
+            with pace:
+                written += await documents.copy(some[at : at + AT_ONCE], source, goal)
+            await pace.rest()
+            await self._lease.renew()
+        return written
 
     async def _rest(self, seconds: float) -> None:
         """For so long, with the lease renewed."""

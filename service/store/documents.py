@@ -32,6 +32,13 @@ class Document(NamedTuple):
         return found
 
 
+class Lacking(NamedTuple):
+    """Ids of entries."""
+
+    documents: list[str]  # whose document is missing, or older
+    vectors: list[str]  # whose document is there, without the vector
+
+
 class Documents:
     """Of one partition; `live` is what it says of the live generations, to the byte."""
 
@@ -55,22 +62,19 @@ class Documents:
             if cursor == b"0":
                 return
 
-    async def missing(
-        self, ids: Sequence[str], before: Generation, after: Generation, *, whole: bool
-    ) -> list[str]:
-        """Those whose document in `after` lacks the vector that is there; `whole`: or is missing or older."""
+    async def lacking(self, ids: Sequence[str], before: Generation, after: Generation) -> Lacking:
+        """What `after` lacks of what is in `before`."""
         sides = ((one, side) for one in ids for side in (before, after))
         commands: list[Command] = []
         for one, side in sides:
             key = self._keys.document(self._partition, side, one)
             commands += [("HGET", key, "stored_at"), ("HEXISTS", key, "vector")]
         told = await self._values(commands)
-        rows = zip(ids, told[::4], told[1::4], told[2::4], told[3::4], strict=True)
-        return [
-            one
-            for one, at, has, there, got in rows
-            if at is not None and ((at == there and has > got) or (whole and _is_older(there, at)))
-        ]
+        rows = list(zip(ids, told[::4], told[1::4], told[2::4], told[3::4], strict=True))
+        return Lacking(
+            [one for one, at, _, there, _ in rows if at is not None and _is_older(there, at)],
+            [one for one, at, has, there, got in rows if at is not None and at == there and has > got],
+        )
 
     async def read(self, ids: Sequence[str], generation: Generation) -> list[Document]:
         """Those that are there."""

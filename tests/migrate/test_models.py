@@ -13,9 +13,10 @@ from service import migrate
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Similar, Where
-from service.cache.ports import Budget
+from service.cache.ports import Budget, Embedded, Embedder
 from service.embedders.local import MiniLM
 from service.errors import LayoutError
+from service.migrate import draining
 from service.migrate.record import read_migration
 from service.model import Hit, Miss
 from service.settings import Settings
@@ -54,6 +55,38 @@ class Projected:
 
     def tokens(self, texts: Sequence[str]) -> int:
         return self._inner.tokens(texts)
+
+
+class Counted:
+    """An embedder that notes how many texts each call has."""
+
+    def __init__(self, inner: Embedder) -> None:
+        self._inner, self.calls = inner, list[int]()
+        self.model, self.revision, self.dim = inner.model, inner.revision, inner.dim
+
+    def unfit(self, text: str) -> str | None:
+        return self._inner.unfit(text)
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.calls.append(len(texts))
+        return await self._inner.embed(texts)
+
+    async def raw(self, texts: Sequence[str], *, bulk: bool = False) -> Embedded:
+        return await self._inner.raw(texts, bulk=bulk)
+
+
+class Outrun(Counted):
+    """While it works, a service of the old model stores one more."""
+
+    def __init__(self, inner: Embedder, parts: Parts, keys: TenantKeys) -> None:
+        super().__init__(inner)
+        self._parts, self._keys, self.stored = parts, keys, 0
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.stored += 1
+        await self._parts.responses.refresh()
+        await keep(self._parts, self._keys, prompt=f"Is shop number {self.stored} open?")
+        return await super().embed(texts)
 
 
 @pytest.fixture
@@ -229,3 +262,23 @@ async def test_what_never_had_a_meaning_is_like_nothing(
     await parts.invalidator.run(keys, predicates)
     records = await parts.responses.records(keys, [blocks, long, waits], Budget(5))
     assert [one is not None for one in records] == [True, True, False]
+
+
+async def test_stores_that_keep_coming_hold_up_nothing(
+    *, parts: Parts, hand: Parts, settings: Settings, others: Loaded, keys: TenantKeys
+) -> None:
+    """Each call of the new model takes longer than the next store: what waits then, services make."""
+    for question in QUESTIONS:
+        await keep(parts, keys, prompt=question)
+    assert hand.target.embedder is not None
+    slow = Outrun(hand.target.embedder, parts, keys)
+    await migrate.up(hand.target._replace(embedder=slow), QUIET)
+    async with opened(settings, settings.redis_url or "", others) as new:
+        await new.attach(lambda _: None)
+        for at in range(2 * draining.AT_ONCE):
+            await keep(parts, keys, prompt=f"Where is parcel {at}?")
+        assert await new.draining.once() > draining.AT_ONCE
+        while await new.draining.once():
+            pass
+        assert slow.stored > 1
+        assert await in_other_words(new, keys, f"Is shop number {slow.stored} open ?")
