@@ -19,8 +19,9 @@ from service.migrate.comparing import Sampler
 from service.migrate.filling import Filling
 from service.migrate.lease import Lease
 from service.migrate.record import Migration, Phase, name
-from service.migrate.standing import Standing
+from service.migrate.standing import OTHER_MODEL, Standing
 from service.migrate.target import MigrationError, Options, Target
+from service.model import Generation
 from service.store.chosen import note_chosen
 from service.store.index import arguments_of
 
@@ -91,19 +92,29 @@ class Move:
     async def _left(self, migration: Migration) -> Migration:
         """Nobody needs the generation before any more."""
         await self.both(migration)
-        await self.standing.follow(migration.after)
         if migration.kind == "reembed":
-            await self._filling.copy(migration.kind, migration.before, migration.after, whole=False)
+            await self._alone(migration, migration.after)
+        else:
+            await self.standing.follow(migration.after)
         return await self._note(migration, "ending")
 
     async def _returned(self, migration: Migration) -> Migration:
         """Nobody needs the generation after any more."""
         await self.both(migration)
-        if migration.published_at is not None and migration.kind == "reembed":
-            await self._filling.copy(migration.kind, migration.after, migration.before, whole=False)
+        embeds = migration.published_at is not None and migration.kind == "reembed"
+        if embeds:  # first: services with the other model serve until they are replaced
+            await self._alone(migration, migration.before)
         await self.standing.publish(migration.before)
         await self.standing.follow(migration.before)
+        if embeds:  # what one stored that came meanwhile
+            await self._alone(migration, migration.before)
         return await self._note(migration, "leaving")
+
+    async def _alone(self, migration: Migration, stays: Generation) -> None:
+        """Every service has the model of the generation that stays, which has all vectors."""
+        goes = migration.before if stays == migration.after else migration.after
+        await self.standing.follow(stays, OTHER_MODEL)
+        await self._filling.copy(migration.kind, goes, stays, whole=False)
 
     def _check_grace(self, migration: Migration) -> None:
         """Whether another model's generation has been kept for long enough.

@@ -17,6 +17,8 @@ from service.store.live import decoded, read_live, set_live
 from service.store.processes import Beat, followed
 
 FOLLOW_S = 60.0
+BEHIND = f"processes have not followed within {FOLLOW_S:.0f} s: see their logs"
+OTHER_MODEL = "services still have the other model: replace them first"
 
 
 class Standing:
@@ -117,14 +119,11 @@ class Standing:
         """Wait until every process writes what is live."""
         await self._waited(lambda beat: beat.live >= self._number)
 
-    async def follow(self, generation: Generation) -> None:
-        """Wait until every process searches it."""
-        await self._waited(lambda beat: beat.generation == generation.number)
+    async def follow(self, generation: Generation, why: str = BEHIND) -> None:
+        """Wait until every process searches it; `why` says what holds up those that don't."""
+        await self._waited(lambda beat: beat.generation == generation.number, why)
 
-    async def _waited(self, has: Callable[[Beat], bool]) -> None:
+    async def _waited(self, has: Callable[[Beat], bool], why: str = BEHIND) -> None:
         behind = await followed(self._redis, self._keys, has, patience_s=FOLLOW_S, renew=self._lease.renew)
         if behind:
-            raise MigrationError(
-                f"{len(behind)} processes have not followed within {FOLLOW_S:.0f} s: see their logs, "
-                "and run it again"
-            )
+            raise MigrationError(f"{len(behind)} {why}, and run it again")

@@ -16,7 +16,7 @@ from service.cache.invalidation import Keyspace, Similar, Where
 from service.cache.ports import Budget, Embedded, Embedder
 from service.embedders.local import MiniLM
 from service.errors import LayoutError
-from service.migrate import draining
+from service.migrate import draining, standing
 from service.migrate.record import read_migration
 from service.model import Hit, Miss
 from service.settings import Settings
@@ -25,7 +25,7 @@ from service.store.layout import read_generation
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, as_service
 from tests.helpers import keep, look
-from tests.migrate.test_moving import QUIET
+from tests.migrate.test_moving import QUIET, following
 
 pytestmark = pytest.mark.anyio
 
@@ -282,3 +282,39 @@ async def test_stores_that_keep_coming_hold_up_nothing(
             pass
         assert slow.stored > 1
         assert await in_other_words(new, keys, f"Is shop number {slow.stored} open ?")
+
+
+async def test_back_waits_for_services_of_the_new_model(
+    *,
+    parts: Parts,
+    hand: Parts,
+    settings: Settings,
+    others: Loaded,
+    keys: TenantKeys,
+    models: Loaded,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They serve until they are replaced; so do those of the old model where it is ended."""
+    monkeypatch.setattr(standing, "FOLLOW_S", 1.0)
+    await keep(parts, keys, prompt=QUESTIONS[0])
+    await migrate.up(hand.target, QUIET)
+    url = as_service(settings.redis_url or "", MIGRATE)
+    async with (
+        opened(settings, settings.redis_url or "", others) as new,
+        opened(replace(settings, redis_url=url), url, models) as old,
+    ):
+        await new.attach(lambda _: None)
+        async with following(parts):
+            with pytest.raises(migrate.MigrationError, match="1 services still have the other model"):
+                await migrate.up(hand.target, FINISH)
+        await parts.processes.leave()
+        async with following(new):
+            with pytest.raises(migrate.MigrationError, match="1 services still have the other model"):
+                await migrate.rollback(old.target, QUIET)
+            assert served(new) == 2
+            await keep(new, keys, prompt="Do you sell shoes?")
+        await new.processes.leave()
+        await migrate.rollback(old.target, QUIET)
+    await parts.responses.refresh()
+    assert served(parts) == 1
+    assert await in_other_words(parts, keys, "Do you sell shoes ?")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,24 @@ def indexes(redis: Redis, settings: Settings) -> set[str]:
         for one in found
         if one.startswith(settings.key_prefix) and ":responses:" in one
     }
+
+
+@asynccontextmanager
+async def following(parts: Parts) -> AsyncIterator[None]:
+    """As a service does each second."""
+
+    async def follow() -> None:
+        while True:
+            await parts.responses.refresh()
+            await parts.beat()
+            await asyncio.sleep(0.05)  # oftener than a service
+
+    task = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_from_a_graph_to_a_list(

@@ -1,6 +1,5 @@
 """What is live says one thing: whatever a migrator that slept, a full Redis or a lost record makes of it."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,7 +27,17 @@ from service.store.processes import read_beats
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, acl_options, as_service
 from tests.helpers import keep
-from tests.migrate.test_moving import KINDS, QUIET, current, documents, edited, fill, indexes, is_found
+from tests.migrate.test_moving import (
+    KINDS,
+    QUIET,
+    current,
+    documents,
+    edited,
+    fill,
+    following,
+    indexes,
+    is_found,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -145,21 +154,3 @@ async def test_a_full_redis_goes_back(tmp_path: Path, models: Loaded) -> None:
             assert all([await is_found(parts, keys, seed, one) for seed, one in ids.items()])
             admin.config_set("maxmemory", "0")
             await keep(parts, keys, prompt="there is room again")
-
-
-@asynccontextmanager
-async def following(parts: Parts) -> AsyncIterator[None]:
-    """As a service does each second."""
-
-    async def follow() -> None:
-        while True:
-            await parts.responses.refresh()
-            await parts.beat()
-            await asyncio.sleep(0.05)  # oftener than a service
-
-    task = asyncio.create_task(follow())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
