@@ -79,7 +79,7 @@ async def up(target: Target, options: Options = QUIETLY) -> None:
 
 
 async def rollback(target: Target, options: Options = QUIETLY) -> None:
-    """Back to the generation before the last migration.
+    """Back to the generation before the last migration; or on with going back, where that is at work.
 
     Raises:
         MigrationError: there was none, or it can't go on.
@@ -91,6 +91,14 @@ async def rollback(target: Target, options: Options = QUIETLY) -> None:
             raise MigrationError("there is no migration to roll back")
         await load(target.redis)
         move, say = Move(target, lease, layout.partitions, options), options.say
+        if last.back and last.phase in (
+            "copying",
+            "published",
+            "ending",
+        ):  # killed as it went back
+            say(f"going on with what was begun: {described(last)}")
+            say(described(await move.go_on(last)))
+            return
         if last.kind == "reembed" and last.published_at is not None:
             needed(target.embedder, last.before)  # before anything is changed
         if last.phase in ("copying", "published", "undoing"):

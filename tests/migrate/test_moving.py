@@ -17,7 +17,8 @@ from service.cache.invalidation import Keyspace, Where
 from service.migrate.changes import wanted
 from service.migrate.lease import leased
 from service.migrate.moving import Move
-from service.migrate.record import Migration, read_migration
+from service.migrate.record import Migration, Phase, read_migration
+from service.migrate.record import name as record_name
 from service.migrate.target import Options
 from service.model import Generation, Hit, Stored
 from service.settings import Settings
@@ -215,6 +216,38 @@ async def test_ends_are_kept_and_what_has_no_vector_stays_exact(
     await parts.responses.refresh()
     for fields in ({"prompt": "short"}, {"prompt": "for ever"}, {"messages": parts_of_text}):
         assert isinstance(await look(parts, keys, **fields, **EXACT), Hit)
+
+
+@pytest.mark.parametrize("phase", ["copying", "published", "ending"])
+async def test_a_killed_rollback_goes_on(
+    *, parts: Parts, hand: Parts, keys: TenantKeys, tmp_path: Path, phase: Phase
+) -> None:
+    """Said twice it isn't undone."""
+    await fill(parts, keys, range(6))
+    target = edited(hand, tmp_path / "schemas", KINDS["convert"])
+    await migrate.up(target, QUIET)
+
+    class KilledError(Exception): ...
+
+    def say(line: str) -> None:
+        if line.endswith("to 3: copying"):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        await migrate.rollback(target, QUIET._replace(say=say))
+    last = await read_migration(target.redis, target.keys)
+    assert last is not None
+    async with leased(target) as lease:
+        move = Move(target, lease, parts.responses.partitions, QUIET)
+        await move.both(last)
+        if phase != "copying":
+            await move.published(last)
+        at = msgspec.structs.replace(last, phase=phase, published_at=None if phase == "copying" else 1.0)
+        await lease.settle(record_name(target.keys), msgspec.json.encode(at))
+    await migrate.rollback(target, QUIET)
+    now = await current(parts)
+    assert (now.number, now.datatype) == (3, "float16")
+    assert (await migrate.plan(hand.target)).change is None
 
 
 async def test_a_lost_lease_stops_the_migrator(
