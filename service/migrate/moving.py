@@ -20,7 +20,7 @@ from service.migrate.filling import Filling
 from service.migrate.lease import Lease
 from service.migrate.record import Migration, Phase, name
 from service.migrate.standing import OTHER_MODEL, Standing
-from service.migrate.target import MigrationError, Options, Target
+from service.migrate.target import Options, Target
 from service.model import Generation
 from service.store.chosen import note_chosen
 from service.store.index import arguments_of
@@ -64,7 +64,8 @@ class Move:
                 return migration  # services with the old model are replaced meanwhile
         if migration.phase == "published":
             await self.standing.publish(migration.after)
-            self._check_grace(migration)
+            if self._is_kept(migration):
+                return migration
             migration = await self._left(migration)
         if migration.phase == "undoing":
             migration = await self._returned(migration)
@@ -116,18 +117,16 @@ class Move:
         await self.standing.follow(stays, OTHER_MODEL)
         await self._filling.copy(migration.kind, goes, stays, whole=False)
 
-    def _check_grace(self, migration: Migration) -> None:
-        """Whether another model's generation has been kept for long enough.
-
-        Raises:
-            MigrationError: it hasn't.
-        """
+    def _is_kept(self, migration: Migration) -> bool:
+        """Whether another model's generation isn't to go yet; says so."""
         ends = (migration.published_at or 0) + self._options.grace_s
-        if migration.kind == "reembed" and time.time() < ends and not self._options.finish:
-            raise MigrationError(
-                f"generation {migration.before.number} is kept for {(ends - time.time()) / 3600:.1f} h more, "
-                "to roll back to; `semcached migrate up --finish` removes it now"
-            )
+        if migration.kind != "reembed" or time.time() >= ends or self._options.finish:
+            return False
+        self._options.say(
+            f"generation {migration.before.number} is kept for {(ends - time.time()) / 3600:.1f} h more, "
+            "to roll back to; `semcached migrate up --finish` removes it now"
+        )
+        return True
 
     async def both(self, migration: Migration) -> None:
         """Stores write both from now on."""
