@@ -105,6 +105,7 @@ class Move:
         embeds = migration.published_at is not None and migration.kind == "reembed"
         if embeds:  # first: services with the other model serve until they are replaced
             await self._alone(migration, migration.before)
+        await self._filling.built(migration.before)
         await self.standing.publish(migration.before)
         await self.standing.follow(migration.before)
         if embeds:  # what one stored that came meanwhile
@@ -139,11 +140,12 @@ class Move:
         before, after = migration.before, migration.after
         sampler = Sampler()
         copied = 0
+        if migration.kind != "reindex":
+            copied = await self._filling.copy(migration.kind, before, after, whole=True)
+        await self._filling.built(after)  # of copies, too: an index may be made anew behind them
         if migration.kind == "reindex":
-            await self._filling.built(after)
             await self._filling.sample(after, sampler)
         else:
-            copied = await self._filling.copy(migration.kind, before, after, whole=True)
             await self._filling.sweep(before, after, sampler)
         seconds = round(time.time() - migration.begun_at, 1)
         found: dict[str, float | bool] = {"copied": copied, "took_s": seconds}
@@ -164,6 +166,7 @@ class Move:
         stays, goes = migration.after, migration.before
         if migration.phase == "leaving":
             stays, goes = goes, stays
+        await self.standing.publish(stays)  # again: a failover may have lost it
         await self.standing.only(stays, [goes], migration.flat)
 
     async def _note(self, migration: Migration, phase: Phase | None = None) -> Migration:

@@ -250,6 +250,24 @@ async def test_a_killed_rollback_goes_on(
     assert (await migrate.plan(hand.target)).change is None
 
 
+async def test_a_publication_that_a_failover_lost_is_said_again(
+    *, parts: Parts, hand: Parts, keys: TenantKeys, tmp_path: Path
+) -> None:
+    """Before the other generation goes: what is published must be there."""
+    ids = await fill(parts, keys, range(6))
+    first, target = await current(parts), edited(hand, tmp_path / "schemas", KINDS["convert"])
+    await migrate.up(target, QUIET)
+    done = await read_migration(target.redis, target.keys)
+    assert done is not None
+    async with leased(target) as lease:
+        await lease.settle(target.keys.meta("responses:generation"), msgspec.json.encode(first))
+        move = Move(target, lease, parts.responses.partitions, QUIET)
+        await move.go_on(msgspec.structs.replace(done, phase="ending"))
+    assert (await current(parts)).number == 2
+    await parts.responses.refresh()
+    assert all([await is_found(parts, keys, seed, one) for seed, one in ids.items()])
+
+
 async def test_a_lost_lease_stops_the_migrator(
     *, parts: Parts, hand: Parts, keys: TenantKeys, redis: Redis, tmp_path: Path
 ) -> None:
