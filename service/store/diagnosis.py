@@ -18,15 +18,15 @@ class NotAllowedError(StoreUnavailableError):
     """The ACL keeps this user from asking."""
 
 
-async def ask(redis: RedisClient, *command: str | bytes | float) -> Any:
-    """One command's reply.
+async def ask(redis: RedisClient, *command: str | bytes | float, timeout_s: float | None = None) -> Any:
+    """One command's reply; `timeout_s` as `RedisClient.call`.
 
     Raises:
         NotAllowedError: our user may not.
         StoreUnavailableError: as `RedisClient.call`.
     """
     try:
-        return await redis.call(*command)
+        return await redis.call(*command, timeout_s=timeout_s)
     except RedisRefusedError as error:
         if is_refusal(error):
             raise NotAllowedError(str(error)) from None

@@ -1,5 +1,6 @@
 """What is live says one thing: whatever a migrator that slept, a full Redis or a lost record makes of it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,6 +20,7 @@ from service.migrate.moving import Move
 from service.migrate.record import name
 from service.model import Live
 from service.settings import Settings
+from service.store.drift import read_index
 from service.store.embedded import EmbeddedRedis
 from service.store.functions import load
 from service.store.keys import Keys
@@ -107,6 +109,20 @@ async def test_up_tidies_what_was_left(
     assert documents(redis, parts.settings, first.space) == set()
     await parts.responses.refresh()
     assert all([await is_found(parts, keys, seed, one) for seed, one in ids.items()])
+
+
+async def test_an_index_is_looked_at_for_longer_than_a_lookup_may_take(
+    parts: Parts, models: Loaded, redis: Redis
+) -> None:
+    """A large one, that Redis is busy with."""
+    name = Keys(parts.settings.key_prefix).index(0, await current(parts))
+    hurried = replace(parts.settings, redis_timeout_s=0.25)
+    async with opened(hurried, hurried.redis_url or "", models) as found:
+        await read_index(found.redis, name)  # connects
+        busy = asyncio.create_task(asyncio.to_thread(redis.execute_command, "DEBUG", "SLEEP", 1))
+        await asyncio.sleep(0.1)
+        assert (await read_index(found.redis, name)).documents == 0
+        await busy
 
 
 async def test_a_number_is_given_once(
