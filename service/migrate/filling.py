@@ -90,6 +90,7 @@ class Filling:
         rate, done, last = Rate(self._options.texts_per_s), 0, None
         leaves_some = whole and kind == "reembed"
         maker = maker_of(kind, source, goal, self._target.embedder, rate=rate, rest=self._rest)
+        told = 0
         for _ in range(PASSES):
             copied = Copied(0, 0)
             for partition in self._standing.partitions:
@@ -97,6 +98,9 @@ class Filling:
                 more = await self._copy_one(documents, source, goal, maker, whole=whole)
                 copied = Copied(copied.documents + more.documents, copied.vectors + more.vectors)
             done += sum(copied)
+            if len(maker.refused) > told:
+                told = len(maker.refused)
+                self._options.say(f"{told:,} texts are refused by the embedder: they stay in the exact tier")
             if not any(copied) or (leaves_some and not copied.documents and _is_rest(copied.vectors, last)):
                 return done
             last = copied.vectors

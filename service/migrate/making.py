@@ -11,6 +11,7 @@ from service.migrate.progress import Rate
 from service.migrate.record import Kind
 from service.migrate.target import MigrationError
 from service.model import Generation
+from service.providers.gate import ProviderError
 from service.store.documents import Document, Documents
 from service.store.records import unsealed_unchecked
 from service.store.vectors import packed, unpacked
@@ -21,10 +22,12 @@ UNBOUNDED = Rate(None)
 
 
 class Maker(Protocol):
-    """Makes them."""
+    """Makes them; `refused`: texts that the model's provider doesn't take."""
+
+    refused: set[str]
 
     async def made(self, documents: Documents, some: Sequence[Document]) -> list[Document]:
-        """In any order; what can't be embedded has no vector.
+        """In any order; what can't be embedded, or is refused, has no vector.
 
         Raises:
             EmbedderError: the embedder is away.
@@ -37,6 +40,7 @@ class Converting:
 
     def __init__(self, before: Generation, after: Generation) -> None:
         self._before, self._after = before, after
+        self.refused = set[str]()
 
     async def made(self, documents: Documents, some: Sequence[Document]) -> list[Document]:  # noqa: ARG002 - a Maker
         """See `Maker`."""
@@ -65,6 +69,8 @@ class Embedding:
     ) -> None:
         self._embedder, self._after = embedder, after
         self._rate, self._rest = rate, rest
+        self.refused = set[str]()  # aren't asked for again
+        self._works = False
 
     async def made(self, documents: Documents, some: Sequence[Document]) -> list[Document]:
         """See `Maker`. Texts are read without a tenant's key: a forged one is found out when it is served."""
@@ -72,21 +78,45 @@ class Embedding:
         for one, blob in zip(some, await documents.records([one.entry_id for one in some]), strict=True):
             record = None if blob is None else unsealed_unchecked(blob, one.entry_id)
             text = None if record is None or record.embedding is None else record.standalone or record.text
-            if text is not None and self._embedder.unfit(text) is None:
+            if text is not None and text not in self.refused and self._embedder.unfit(text) is None:
                 texts[one.entry_id] = text
         distinct = list(dict.fromkeys(texts.values()))
         rows: dict[str, Any] = {}
         most = self._rate.at_once(TEXTS)
         for at in range(0, len(distinct), most):
-            page, begun = distinct[at : at + most], perf_counter()
-            rows |= zip(page, await self._embedder.embed(page), strict=True)
-            await self._rest(self._rate.owed_s(len(page), perf_counter() - begun))
+            rows |= await self._embedded(distinct[at : at + most])
         return [
             _with(one, rows[texts[one.entry_id]], self._after)
-            if one.entry_id in texts
+            if texts.get(one.entry_id) in rows
             else Document(one.entry_id, {k: v for k, v in one.fields.items() if k != "vector"})
             for one in some
         ]
+
+    async def _embedded(self, page: Sequence[str]) -> dict[str, Any]:
+        """By text; without those that the provider refuses, of which one has a whole page refused.
+
+        Raises:
+            EmbedderError: it is away, or refuses all, which is no matter of texts.
+        """
+        begun = perf_counter()
+        try:
+            rows = dict(zip(page, await self._embedder.embed(page), strict=True))
+        except ProviderError as error:
+            if not error.answered:
+                raise
+            refusal = error
+        else:
+            self._works = True
+            return rows
+        finally:
+            await self._rest(self._rate.owed_s(len(page), perf_counter() - begun))
+        if len(page) == 1:
+            self.refused.update(page)
+            return {}
+        each = [await self._embedded([one]) for one in page]
+        if not self._works:
+            raise refusal
+        return {text: row for one in each for text, row in one.items()}
 
 
 def maker_of(

@@ -15,17 +15,18 @@ from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Similar, Where
 from service.cache.ports import Budget, Embedded, Embedder
 from service.embedders.local import MiniLM
-from service.errors import LayoutError
+from service.errors import EmbedderError, LayoutError
 from service.migrate import draining, standing
 from service.migrate.record import read_migration
 from service.model import Hit, Miss
+from service.providers.gate import ProviderError
 from service.settings import Settings
 from service.store.keys import Keys
 from service.store.layout import read_generation
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, as_service
 from tests.helpers import keep, look
-from tests.migrate.test_moving import QUIET, following
+from tests.migrate.test_moving import QUIET, current, following
 
 pytestmark = pytest.mark.anyio
 
@@ -87,6 +88,20 @@ class Outrun(Counted):
         await self._parts.responses.refresh()
         await keep(self._parts, self._keys, prompt=f"Is shop number {self.stored} open?")
         return await super().embed(texts)
+
+
+class Choosy(Counted):
+    """Its provider refuses a call with certain words in it."""
+
+    def __init__(self, inner: Embedder, words: str) -> None:
+        super().__init__(inner)
+        self._words = words
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = await super().embed(texts)
+        if any(self._words in text for text in texts):
+            raise ProviderError("text", "the embeddings API answered 400")
+        return rows
 
 
 @pytest.fixture
@@ -320,3 +335,34 @@ async def test_back_waits_for_services_of_the_new_model(
     await parts.responses.refresh()
     assert served(parts) == 1
     assert await in_other_words(parts, keys, "Do you sell shoes ?")
+
+
+async def test_a_text_that_the_provider_refuses_is_left_out(
+    *, parts: Parts, hand: Parts, settings: Settings, others: Loaded, keys: TenantKeys
+) -> None:
+    for question in QUESTIONS:
+        await keep(parts, keys, prompt=question)
+    assert hand.target.embedder is not None
+    choosy, lines = Choosy(hand.target.embedder, "refund"), list[str]()
+    target = hand.target._replace(embedder=choosy)
+    await migrate.up(target, QUIET._replace(say=lines.append))
+    assert any(line.startswith("1 texts are refused") for line in lines)
+    async with opened(settings, settings.redis_url or "", others) as new:
+        await new.attach(lambda _: None)
+        for question in QUESTIONS:
+            assert isinstance(await look(new, keys, prompt=question, tiers=["exact"]), Hit)
+        assert await in_other_words(new, keys, "Where is my parcel ?")
+    await migrate.up(target, FINISH)
+
+
+async def test_a_provider_that_refuses_everything_ends_it(
+    *, parts: Parts, hand: Parts, keys: TenantKeys
+) -> None:
+    """It is no matter of texts: a dimension that the model hasn't, say."""
+    for question in QUESTIONS:
+        await keep(parts, keys, prompt=question)
+    assert hand.target.embedder is not None
+    target = hand.target._replace(embedder=Choosy(hand.target.embedder, ""))
+    with pytest.raises(EmbedderError, match="400"):
+        await migrate.up(target, QUIET)
+    assert (await current(parts)).number == 1
