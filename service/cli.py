@@ -323,7 +323,7 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
     async def run(url: str) -> int:
         async with opened(settings, url) as parts:
             try:
-                await parts.measure()
+                await parts.measure(ask=True)
             except EmbedderError:
                 if arguments.action in {"up", "rollback"}:
                     raise

@@ -101,10 +101,11 @@ class Parts:
         keys = Keys(self.settings.key_prefix)
         return migrate.Target(self.redis, keys, self.keyring, self.settings, model, embedder)
 
-    async def measure(self) -> None:
+    async def measure(self, *, ask: bool = False) -> None:
         """Know the embedder's dimension.
 
-        The index has it, so that a service starts while the embedder is away; else the embedder is asked.
+        The index has it, so that a service starts while the embedder is away; else the embedder is asked, of
+        an index of another model's if `ask`.
 
         Raises:
             StoreUnavailableError: Redis does not answer.
@@ -114,11 +115,11 @@ class Parts:
         if embedder.dim is not None:
             return
         generations = await generations_of(self.redis, self.target.keys)
-        if not generations:
-            await embedder.embed(["warm up"])
         for one in generations:
             if (one.model, one.revision) == (embedder.model, embedder.revision):
                 embedder.dim = one.dim
+        if embedder.dim is None and (ask or not generations):
+            await embedder.embed(["warm up"])
 
     async def attach(self, report: Callable[[str], None]) -> None:
         """Set up an empty Redis, check that a used one is ours, and start serving from it.

@@ -436,3 +436,18 @@ async def test_the_commands_with_an_embeddings_api(remote: Settings, stub: Stub,
     finally:
         output = await anyio.to_thread.run_sync(service.end)
     assert "HTTP Request" not in output
+
+
+async def test_migrate_asks_a_new_model_for_its_dimension(
+    parts: Parts, remote: Settings, stub: Stub, tmp_path: Path
+) -> None:
+    """The index is another's, and doesn't tell."""
+    assert parts.responses.generation is not None
+    names = {"redis_url", "key_prefix", "secret", "embedder", "openai_base_url", "openai_model"}
+    settings = {name: str(value) for name, value in asdict(remote).items() if name in names}
+    run = partial(command, tmp_path, **settings)
+    planned = await anyio.to_thread.run_sync(partial(run, "migrate", "plan"))
+    assert f"the settings ask for m openai-api ({DIM})" in planned.stdout
+    await stub.stop()
+    away = await anyio.to_thread.run_sync(partial(run, "migrate", "plan"))
+    assert "SEMCACHED_OPENAI_DIMENSIONS" in away.stderr
