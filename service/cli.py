@@ -339,8 +339,12 @@ def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
             elif arguments.action == "rollback":
                 await migrate.rollback(parts.target, options)
             else:
-                lines = migrate.planned if arguments.action == "plan" else migrate.told
-                print("\n".join(await lines(parts.target)))
+                told = (
+                    migrate.planned(parts.target, arguments.texts_per_s)
+                    if arguments.action == "plan"
+                    else migrate.told(parts.target)
+                )
+                print("\n".join(await told))
         return 0
 
     with _running_redis(settings) as url:

@@ -1,6 +1,6 @@
 """What `migrate plan` and `migrate status` say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from service.migrate import policies
@@ -10,6 +10,7 @@ from service.migrate.steps import status
 from service.migrate.target import Target
 from service.migrate.tools import Beside, beside
 from service.migrate.up import described, plan
+from service.store.drift import read_index
 from service.store.layout import read_layout
 from service.store.vectors import width
 
@@ -25,13 +26,13 @@ NOTICED: dict[Kind, str] = {
     "convert": "lookups and stores go on; stores write two documents meanwhile; similarities change by 1e-3",
     "reembed": "lookups and stores go on with the old model until it is published, then with the new one",
 }
-LINKS = 2.4
-"""Bytes of a graph's node, to those of its vector: the vector, and its links with M 20 (768 + 1,070)."""
+LINKS, LINKS_M = 1070, 20
+"""Bytes of a graph's node beside its vector, with that M: its links."""
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
-async def planned(target: Target) -> list[str]:
-    """What `up` would do.
+async def planned(target: Target, texts_per_s: float | None = None) -> list[str]:
+    """What `up` would do; of another model's embedder at most so many texts.
 
     Raises:
         as `plan`.
@@ -41,7 +42,7 @@ async def planned(target: Target) -> list[str]:
     if told.at_work is not None:
         lines.append(f"going on with what was begun: {described(told.at_work)}")
     if told.change is not None:
-        lines += _change(told.change)
+        lines += _change(told.change, await _entries(target, told.change), texts_per_s)
         lines += policies.told(await policies.strangers(target, told.change))
     indexes = [] if told.steps else await _tools(target)
     lines += [line for one in indexes for line in one.told]
@@ -76,15 +77,35 @@ async def _tools(target: Target) -> list[Beside]:
     return [] if layout is None else await beside(target, layout.partitions)
 
 
-def _change(one: Change) -> Iterator[str]:
-    entries, after = one.state.documents, one.after
+async def _entries(target: Target, change: Change) -> int:
+    """Of all partitions."""
+    layout = await read_layout(target.redis, target.keys)
+    partitions = range(1 if layout is None else layout.partitions)
+    names = [target.keys.index(partition, change.before) for partition in partitions]
+    return sum([(await read_index(target.redis, name)).documents for name in names])
+
+
+def _node(schema: Sequence[str], vector: int) -> int:
+    """Bytes that an index takes for a vector of so many; `schema` as FT.CREATE takes it."""
+    if "HNSW" not in schema:
+        return vector
+    options = list(schema[schema.index("HNSW") :])
+    m = int(options[options.index("M") + 1]) if "M" in options else LINKS_M
+    return vector + LINKS * m // LINKS_M
+
+
+def _change(one: Change, entries: int, texts_per_s: float | None) -> Iterator[str]:
+    after = one.after
     yield f"{one.kind} of generation {one.before.number} to {after.number}: {WORDS[one.kind]}"
     yield from (f"  because {reason}" for reason in one.reasons)
     vector = width(after) * BYTES[after.datatype]
     document = 0 if one.kind == "reindex" else vector + 256
-    size = entries * (document + round(LINKS * vector))
+    size = entries * (document + _node(one.schema, vector))
+    per_s = PER_S[one.kind]
+    if one.kind == "reembed" and texts_per_s is not None:
+        per_s = min(per_s, texts_per_s)
     yield f"  {entries:,} entries; {size / 1e6:,.0f} MB beside what is there, until the old index goes"
-    yield f"  about {max(1, entries // PER_S[one.kind]):,} s"
+    yield f"  about {max(1, round(entries / per_s)):,} s"
     yield f"  {NOTICED[one.kind]}"
 
 

@@ -83,6 +83,14 @@ def edited(parts: Parts, folder: Path, *changes: tuple[str, str]) -> migrate.Tar
     return parts.target._replace(settings=replace(parts.settings, schema_dir=changed))
 
 
+def to_a_list(parts: Parts) -> list[tuple[str, str]]:
+    """The edits that make of the graph a list."""
+    options = ("      m: 20", "      ef_construction: 160", "      ef_runtime: 50")
+    text = (parts.settings.schema_dir / "responses.yaml").read_text().splitlines()
+    gone = [(f"{line}\n", "") for line in text if line.startswith(options)]
+    return [("algorithm: hnsw", "algorithm: flat"), *gone]
+
+
 async def current(parts: Parts) -> Generation:
     found = await read_generation(parts.redis, Keys(parts.settings.key_prefix))
     assert found is not None
@@ -127,10 +135,7 @@ async def test_from_a_graph_to_a_list(
     monkeypatch.setattr(forms, "MANY", 10)
     ids = await fill(parts, keys, range(30))
     assert await is_found(parts, keys, 3, ids[3])
-    options = ("      m: 20", "      ef_construction: 160", "      ef_runtime: 50")
-    text = (parts.settings.schema_dir / "responses.yaml").read_text().splitlines()
-    gone = [(f"{line}\n", "") for line in text if line.startswith(options)]
-    target = edited(hand, tmp_path / "schemas", ("algorithm: hnsw", "algorithm: flat"), *gone)
+    target = edited(hand, tmp_path / "schemas", *to_a_list(parts))
     await migrate.up(target, QUIET)
     await parts.responses.refresh()
     assert all([await is_found(parts, keys, seed, one) for seed, one in ids.items()])

@@ -26,6 +26,7 @@ from service.store.functions import load
 from service.store.keys import Keys
 from service.store.live import MovedError, decoded, read_live, set_live
 from service.store.processes import read_beats
+from service.store.vectors import width
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, acl_options, as_service
 from tests.helpers import keep
@@ -39,6 +40,7 @@ from tests.migrate.test_moving import (
     following,
     indexes,
     is_found,
+    to_a_list,
 )
 
 pytestmark = pytest.mark.anyio
@@ -123,6 +125,22 @@ async def test_an_index_is_looked_at_for_longer_than_a_lookup_may_take(
         await asyncio.sleep(0.1)
         assert (await read_index(found.redis, name)).documents == 0
         await busy
+
+
+@pytest.mark.parametrize(("graph", "links"), [(True, 2 * 1070), (False, 0)])
+async def test_the_plan_counts_all_partitions(
+    *, settings: Settings, models: Loaded, tmp_path: Path, graph: bool, links: int
+) -> None:
+    """And an index' bytes: a graph's links, which don't grow with the vector."""
+    settings = replace(settings, partitions=3)
+    async with opened(settings, settings.redis_url or "", models) as parts:
+        await parts.attach(lambda _: None)
+        for tenant in "abcdefgh":
+            await fill(parts, parts.keyring.of(operator(tenant)), range(100))
+        changes = [("m: 20", "m: 40")] if graph else to_a_list(parts)
+        target, vector = edited(parts, tmp_path / "schemas", *changes), 2 * width(await current(parts))
+        lines = await migrate.planned(target)
+    assert any(f"800 entries; {800 * (vector + links) / 1e6:,.0f} MB" in line for line in lines), lines
 
 
 async def test_a_number_is_given_once(
