@@ -61,7 +61,7 @@ class Filling:
         self._options.say(
             f"of {told.pairs} pairs of near entries the old model serves {told.accepted}; at a threshold of "
             f"{told.threshold:.3f} (was {migration.before.threshold:.3f}) the new one {told.kept}, "
-            f"and {told.gained} others" + ("" if told.is_known else ": too few to tell, so it is strict")
+            f"and {told.gained} others" + ("" if told.is_known else ": they don't tell, so it is strict")
         )
         return told
 

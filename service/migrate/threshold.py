@@ -41,7 +41,7 @@ class Recalibrated(NamedTuple):
     accepted: int  # by the old model
     kept: int  # of those, by the new one
     gained: int  # by the new one alone
-    is_known: bool  # whether there were pairs enough, of both kinds
+    is_known: bool  # whether there were pairs enough, of both kinds, that a threshold tells apart
 
 
 def recalibrated(pairs: Sequence[Pair], threshold: float) -> Recalibrated:
@@ -54,7 +54,8 @@ def recalibrated(pairs: Sequence[Pair], threshold: float) -> Recalibrated:
     accepted = sum(one.old >= threshold for one in pairs)
     found = _least(pairs, threshold)
     below = sum(one.old < threshold and one.new < found for one in pairs)
-    is_known = accepted >= FEWEST <= below
+    keeps = any(one.old >= threshold and one.new >= found for one in pairs)
+    is_known = accepted >= FEWEST <= below and keeps  # what serves none of them tells nothing
     if not is_known:
         found = max(threshold, UNKNOWN)
     served = [one for one in pairs if one.new >= found]

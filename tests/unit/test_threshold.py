@@ -32,7 +32,8 @@ def test_where_the_models_disagree_it_is_stricter() -> None:
 def test_equal_ones_are_served_together_or_not_at_all() -> None:
     some = [Pair(0.9, 0.8)] * FEWEST + [Pair(0.1, 0.8)] * FEWEST
     found = recalibrated(some, 0.65)
-    assert (found.threshold, found.kept, found.gained) == (1.0, 0, 0)
+    assert (found.threshold, found.kept, found.gained) == (UNKNOWN, 0, 0)
+    assert not found.is_known
 
 
 def test_too_few_pairs_tell_nothing() -> None:
