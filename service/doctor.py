@@ -3,7 +3,7 @@
 Changes nothing. What the ACL keeps it from asking is a warning, not a failure.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from service.store.flaws import REDIS, SEARCH, Flaw, Version, first_without, fla
 from service.store.index import as_kept, check_search, datatype_of, load_schema
 from service.store.keys import Keys
 from service.store.layout import Layout, read_generation, read_layout
+from service.store.live import generations_of
 from service.store.policies import Kept, is_foreign, read_all
 from service.store.rates import Rates
 from service.store.tracking import TrackingRefusedError, trial
@@ -293,15 +294,20 @@ async def _layout(patient: Patient) -> AsyncIterator[Finding]:
         yield Finding(Level.OK, "migrations", "none is pending")
     told = f"{generation.number}: vectors of {generation.model} {generation.revision} ({generation.dim})"
     yield Finding(Level.OK, "generation", told)
-    yield _embedder(patient.settings, generation)
+    yield _embedder(patient.settings, await generations_of(redis, keys))
 
 
-def _embedder(settings: Settings, generation: Generation) -> Finding:
-    """Whether the settings name the model whose vectors the index holds, by name and dimension."""
+def _embedder(settings: Settings, generations: Sequence[Generation]) -> Finding:
+    """Whether the settings name a model whose vectors a live index holds, by name and dimension."""
     local = settings.embedder == "local"
     model, dim = (MODEL, DIM) if local else (settings.openai_model, settings.openai_dimensions)
-    if model == generation.model and dim in {None, generation.dim}:
+    found = [one.number for one in generations if one.model == model and dim in {None, one.dim}]
+    if found[:1] == [generations[0].number]:
         return Finding(Level.OK, "embedder", f"{model}, as the generation's name and dimension say")
+    if found:
+        text = f"{model}, of generation {found[0]}, which serves until `semcached migrate up --finish`"
+        fix = "replace the services by ones with the new model's settings, or `semcached migrate rollback`"
+        return Finding(Level.WARN, "embedder", text, fix)
     text = (
         f"the settings name {model} ({dim or 'its own dimension'}), not the generation's: no service starts"
     )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from service.migrate import policies
 from service.migrate.changes import Change
-from service.migrate.record import Kind, Migration
+from service.migrate.record import Kind, Migration, read_migration
 from service.migrate.steps import status
 from service.migrate.target import Target
 from service.migrate.tools import Beside, beside
@@ -60,8 +60,9 @@ async def told(target: Target) -> list[str]:
         for state in await status(target)
     ]
     found = await plan(target)
-    if found.at_work is not None:
-        lines += _migration(found.at_work)
+    last = await read_migration(target.redis, target.keys)
+    if last is not None:
+        lines += _migration(last)
     indexes = [] if found.steps else await _tools(target)
     differs = [f"`{field}` is missing in {one.name}" for one in indexes for field in one.missing]
     if found.change is not None:

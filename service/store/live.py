@@ -16,7 +16,9 @@ class MovedError(StoreUnavailableError):
     """The live generations are others."""
 
     def __init__(self) -> None:
-        super().__init__("the live generations are others: another migrator is at work")
+        super().__init__(
+            "the live generations are others: another migrator is at work, or Redis lost its last second"
+        )
 
 
 async def read_live(

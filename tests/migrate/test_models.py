@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from redis import Redis
 
-from service import migrate
+from service import doctor, migrate
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Similar, Where
@@ -366,3 +366,23 @@ async def test_a_provider_that_refuses_everything_ends_it(
     with pytest.raises(EmbedderError, match="400"):
         await migrate.up(target, QUIET)
     assert (await current(parts)).number == 1
+
+
+async def test_status_and_doctor_tell_of_both(
+    *, parts: Parts, hand: Parts, keys: TenantKeys, redis: Redis
+) -> None:
+    """Also with steps pending, and when it is done."""
+    url = parts.settings.redis_url or ""
+    await keep(parts, keys, prompt=QUESTIONS[0])
+    await migrate.up(hand.target, QUIET)
+    found = [one async for one in doctor.examine(parts.settings, url) if one.subject == "embedder"]
+    assert [(one.level, "generation 1" in one.text) for one in found] == [(doctor.Level.WARN, True)]
+    applied = hand.target.keys.meta("migrations")
+    step = max(redis.hkeys(applied))
+    redis.hdel(applied, step)
+    assert "reembed of generation 1 to 2: published" in await migrate.told(hand.target)
+    redis.hset(applied, step, 1)
+    await migrate.up(hand.target, FINISH)
+    assert "reembed of generation 1 to 2: done" in await migrate.told(hand.target)
+    found = [one async for one in doctor.examine(parts.settings, url) if one.subject == "embedder"]
+    assert [one.level for one in found] == [doctor.Level.FAIL]
