@@ -102,7 +102,7 @@ def _change(one: Change, entries: int, texts_per_s: float | None) -> Iterator[st
     vector = width(after) * BYTES[after.datatype]
     document = 0 if one.kind == "reindex" else vector + 256
     size = entries * (document + _node(one.schema, vector))
-    per_s = PER_S[one.kind]
+    per_s: float = PER_S[one.kind]
     if one.kind == "reembed" and texts_per_s is not None:
         per_s = min(per_s, texts_per_s)
     yield f"  {entries:,} entries; {size / 1e6:,.0f} MB beside what is there, until the old index goes"
