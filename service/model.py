@@ -50,6 +50,7 @@ class Reason(StrEnum):
     BELOW_THRESHOLD = "below_threshold"
     GUARD = "guard"
     POLICY = "policy"
+    EXPLORE = "explore"
     DEGRADED = "degraded"
 
 
@@ -92,6 +93,10 @@ PatternText = Annotated[
 ]
 Text = Annotated[str, Meta(min_length=1, max_length=512)]
 Seconds = Annotated[float, Meta(ge=1, le=MAX_TTL_S)]
+
+
+Mode = Literal["static", "adaptive", "verified"]
+"""How it is decided whether what is near may be served."""
 
 
 class TtlRule(Struct, frozen=True, forbid_unknown_fields=True):
@@ -176,6 +181,28 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=2**53)] | None,
         Meta(description="How many entries there may be: beyond it the least recently used go; null: any."),
     ] = None
+    mode: Annotated[
+        Mode,
+        Meta(
+            description="`static`: the threshold; `adaptive`: one that follows verdicts; `verified`: entry "
+            "by entry, by what is known of it."
+        ),
+    ] = "static"
+    max_error_rate: Annotated[
+        float,
+        Meta(gt=0, le=0.5, description="Of mode `verified`: wrong answers of all requests, at most."),
+    ] = 0.02
+    shadow: Annotated[
+        bool,
+        Meta(description="Always miss, and note what would have been served, and whether it was right."),
+    ] = False
+    decisions_s: Annotated[
+        int,
+        Meta(ge=0, le=90 * 86_400, description="Seconds that a lookup's decision is kept; 0: not at all."),
+    ] = 86_400
+    review_sample_rate: Annotated[
+        float, Meta(ge=0, le=1, description="Share of the hits that people are asked to judge.")
+    ] = 0.0
     prompt_cache: Annotated[
         bool, Meta(description="Whether requests passed on are marked for the provider's prompt cache.")
     ] = False

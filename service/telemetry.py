@@ -79,6 +79,9 @@ TOKENS_SAVED = Counter(
 )
 MONEY_SAVED = Counter("semcached_usd_saved", "What those answers cost when they were made, USD.", ["tenant"])
 MONEY_SPENT = Counter("semcached_usd_spent", "Tokens embedded by an API, by list price, USD.", ["tenant"])
+DECISIONS_DROPPED = Counter(
+    "semcached_decisions_dropped", "Decisions that were not kept: too many, or Redis away."
+)
 STATS_FAILURES = Counter("semcached_stats_failures", "Times that counts could not be written to Redis.")
 STATS_WAITING = Gauge(
     "semcached_stats_waiting",

@@ -33,6 +33,7 @@ from service.proxy.passage import Passage
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.bounds import Bounds, holding
 from service.store.client import RedisClient, connected
+from service.store.decisions import RedisDecisions
 from service.store.embeddings import RedisEmbeddings
 from service.store.entries import Entries
 from service.store.index import (
@@ -367,7 +368,8 @@ def ledger_of(
     """
     accounting = Accounting(prices.load(settings.prices or prices.SHIPPED))
     counted = RedisStats(redis, keys, keyring, responses, clock=now_ms, label=settings.label)
-    return Ledger(redis, keys, responses, accounting, counted), accounting
+    decisions = RedisDecisions(redis, keys, responses, accounting.decisions, clock=now_ms)
+    return Ledger(redis, keys, responses, accounting, counted, decisions=decisions), accounting
 
 
 def now_ms() -> int:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal
 
+from service.cache.decisions import Decisions
 from service.cache.digests import TenantKeys
 from service.cache.histogram import LAST, bucket_of
 from service.cache.ports import Work
@@ -41,8 +42,9 @@ BUCKETS = [str(bucket) for bucket in range(LAST + 1)]
 class Accounting:
     """What was counted since the last `drain`."""
 
-    def __init__(self, prices: Prices) -> None:
+    def __init__(self, prices: Prices, decisions: Decisions | None = None) -> None:
         self.prices = prices
+        self.decisions = decisions or Decisions()
         self._cells: dict[Name, Cell] = {}
 
     def count(
@@ -85,6 +87,7 @@ class Accounting:
         """A batch of lookups; its stages and its embedding, which it has once, go to its first agent_type."""
         for question, answer in zip(questions, answers, strict=True):
             agent_type = question.query.agent_type
+            self.decisions.note(keys, question, answer)
             if isinstance(answer, Miss):
                 rule = answer.rule if isinstance(answer.rule, str) else None
                 reason, latency_ms = answer.reason.value, answer.latency_ms - work.waited_ms

@@ -76,6 +76,7 @@ class Question:
     found: Sequence[Candidate] | None = None  # nearest first; None: nobody has searched
     pointers: list[bytes | None] | None = None  # sealed, by identity; None: not asked for
     recalled: bool = False  # whether what is served comes from this process' memory
+    generation: int = 0  # its number
     number: int = 0  # of the last invalidation before it was looked up
     lookup_id: str | None = None
     in_force: Policy | None = None  # its policy with the defaults filled in, to be explained
@@ -240,6 +241,7 @@ class Question:
     ) -> Hit | Miss:
         """What goes over the wire; `now` in ms since 1970."""
         shown = self._decision(generation, stages_ms) if self.explain else UNSET
+        self.generation = 0 if generation is None else generation.number
         lookup_id = self.token(now)
         if self.served is None:
             nearest = self.nearest()

@@ -1,13 +1,19 @@
 """Lookup ids: what a store shows to say after which invalidation its lookup was made.
 
-48 bits of the number of the tenant's last invalidation, 48 of the time in ms since 1970, 32 at random.
+48 bits of the number of the tenant's last invalidation, 48 of the time in ms since 1970, 16 of the
+process, 16 that count.
 Whoever forges one only fools himself: a store without one isn't checked either.
 """
 
+import itertools
+import os
 import random
 from typing import NamedTuple
 
 _NUMBER = 2**48
+_WORD = 2**16
+_chance = random.getrandbits(16)
+_count = itertools.count(random.getrandbits(16))
 SKEW_MS = 60_000
 """Without a number, since Redis was away, a lookup has that of a minute before: numbers follow clocks."""
 
@@ -21,8 +27,17 @@ class Ticket(NamedTuple):
 
 def issued(number: int, now: int) -> str:
     """32 hex characters."""
-    chance = random.getrandbits(32)
-    return f"{number % _NUMBER:012x}{now % _NUMBER:012x}{chance:08x}"
+    return f"{number % _NUMBER:012x}{now % _NUMBER:012x}{_process():04x}{next(_count) % _WORD:04x}"
+
+
+def _process() -> int:
+    """Forked ones have the same chance, and other numbers."""
+    return (_chance + 40_503 * os.getpid()) % _WORD
+
+
+def process_of(lookup_id: str) -> int:
+    """The process that issued it, 16 bits."""
+    return int(lookup_id[24:28], 16)
 
 
 def ticket(lookup_id: str) -> Ticket:

@@ -119,6 +119,14 @@ class Keys:
         """A sorted set: what is about to be added to a cell."""
         return f"{self.prefix}:{{{partition}}}:stats:staged:{name}"
 
+    def decisions(self, partition: int, tenant: str, bucket: str) -> str:
+        """A hash: what lookups of a tenant (by its digest) decided, sealed, by number of the flush."""
+        return f"{self.prefix}:{{{partition}}}:decisions:{tenant}:{bucket}"
+
+    def decisions_list(self, partition: int, tenant: str) -> str:
+        """A sorted set: a tenant's buckets of decisions, by when they begin."""
+        return f"{self.prefix}:{{{partition}}}:decisions:list:{tenant}"
+
     def rate(self, api_key: str) -> str:
         """When an API key's next request is due, by its id."""
         return f"{self.prefix}:{{rate:{api_key}}}"

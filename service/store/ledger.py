@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 from service.cache import figures
 from service.cache.accounting import Accounting
 from service.cache.digests import TenantKeys
+from service.errors import StoreUnavailableError
 from service.store import stock
 from service.store.client import RedisClient
+from service.store.decisions import RedisDecisions
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
 from service.store.stats import RedisStats
@@ -31,16 +33,21 @@ class Ledger:
         responses: RedisResponses,
         accounting: Accounting,
         counted: RedisStats,
+        *,
+        decisions: RedisDecisions,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._responses = responses
         self._accounting = accounting
         self._counted = counted
+        self.decisions = decisions
 
     async def flush(self) -> None:
         """Write what was counted; what can't be written waits for the next time."""
         await self._counted.flush(self._accounting)
+        with contextlib.suppress(StoreUnavailableError):  # counted as dropped
+            await self.decisions.flush()
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
