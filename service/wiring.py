@@ -44,16 +44,19 @@ from service.store.index import (
     load_schema,
 )
 from service.store.invalidator import Invalidator
+from service.store.judging import Judging
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_layout
 from service.store.leases import RedisLeases
 from service.store.ledger import Ledger
 from service.store.live import generations_of
+from service.store.outcomes import RedisOutcomes
 from service.store.pointers import RedisPointers
 from service.store.policies import RedisPolicies
 from service.store.processes import Processes
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
+from service.store.reviews import RedisReviews
 from service.store.rewritings import RedisRewritings
 from service.store.rules import RedisRules
 from service.store.stats import RedisStats
@@ -83,6 +86,7 @@ class Parts:
     leases: Leases
     embeddings: Embeddings
     invalidator: Invalidator
+    judging: Judging
     rules: RedisRules
     entries: Entries
     memory: Memory
@@ -274,6 +278,18 @@ async def opened(
                 redis_s=redis_s,
                 memory=memory,
             )
+            invalidator = Invalidator(
+                redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s, memory=memory
+            )
+            judging = Judging(
+                redis,
+                keys,
+                responses,
+                decisions=ledger.decisions,
+                outcomes=RedisOutcomes(redis, keys, responses, now_ms),
+                reviews=ledger.reviews,
+                invalidator=invalidator,
+            )
             yield Parts(
                 settings=settings,
                 keyring=keyring,
@@ -285,9 +301,8 @@ async def opened(
                 policies=stored,
                 rates=Rates(redis, keys, redis_s),
                 embeddings=vectors,
-                invalidator=Invalidator(
-                    redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s, memory=memory
-                ),
+                invalidator=invalidator,
+                judging=judging,
                 memory=memory,
                 rules=RedisRules(redis, keys, responses),
                 entries=Entries(redis, keys, responses, now_ms),
@@ -369,7 +384,9 @@ def ledger_of(
     accounting = Accounting(prices.load(settings.prices or prices.SHIPPED))
     counted = RedisStats(redis, keys, keyring, responses, clock=now_ms, label=settings.label)
     decisions = RedisDecisions(redis, keys, responses, accounting.decisions, clock=now_ms)
-    return Ledger(redis, keys, responses, accounting, counted, decisions=decisions), accounting
+    reviews = RedisReviews(redis, keys, responses)
+    ledger = Ledger(redis, keys, responses, accounting, counted, decisions=decisions, reviews=reviews)
+    return ledger, accounting
 
 
 def now_ms() -> int:

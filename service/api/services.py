@@ -17,6 +17,7 @@ from service.model import Tenant
 from service.proxy.passage import Passage
 from service.store.entries import Entries
 from service.store.invalidator import Invalidator
+from service.store.judging import Judging
 from service.store.ledger import Ledger
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
@@ -39,6 +40,7 @@ class Services:
     accounting: Accounting
     ledger: Ledger
     invalidator: Invalidator
+    judging: Judging
     rules: RedisRules
     entries: Entries
     passage: Passage

@@ -4,15 +4,22 @@ A decision gathers here, which costs a lookup some microseconds; `store/decision
 to Redis within a second.
 """
 
+import random
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from service.cache.digests import TenantKeys
+from service.cache.learning.strata import EXACT, stratum
 from service.cache.question import Question
-from service.model import Hit, JudgedCandidate, Miss, Nearest, Origin, Reason, Tenant
+from service.model import Hit, JudgedCandidate, Miss, Nearest, Origin, Reason, Record, Tenant
 
+MOST_SAMPLED = 200
+"""Hits to be judged that wait to be written."""
+LONGEST = 16_384
+"""Characters that are kept of each text to be judged."""
 MOST_WAITING = 20_000
 """Decisions of all tenants that wait; further ones are dropped, and counted."""
 UNIT = 10_000
@@ -44,6 +51,8 @@ class Decided(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False
     generation: int = 0
     rule: str | None = None  # the guard or policy behind a miss
     seconds: int = 0  # how long it is kept
+    stratum: int = 0  # how certain a hit is: `learning.strata`
+    answer: int = 0  # which answer of the entry's was served, or would have been: `answer_of`
 
     @property
     def outcome(self) -> Origin | Reason:
@@ -54,6 +63,29 @@ class Decided(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False
     def is_hit(self) -> bool:
         """Whether an answer was served."""
         return isinstance(self.outcome, Origin)
+
+
+class Review(Struct, frozen=True, kw_only=True):
+    """A hit that waits for somebody's verdict."""
+
+    agent_type: str
+    decided: Decided
+    asked: str | None  # None: not kept, a user complained
+    stored: str  # the question that the answer was made for
+    response: str  # JSON, perhaps cut
+    note: str | None = None  # what a user said to it
+
+    @property
+    def id(self) -> str:
+        """Its lookup's."""
+        return self.decided.lookup_id.hex()
+
+
+class Sampled(NamedTuple):
+    """A review, and whose."""
+
+    keys: TenantKeys
+    review: Review
 
 
 class Gathered(NamedTuple):
@@ -70,22 +102,32 @@ class Decisions:
     def __init__(self) -> None:
         self._gathered: dict[tuple[Tenant, str], Gathered] = {}
         self._count = 0
+        self._sampled: list[Sampled] = []
         self.dropped = 0
 
-    def note(self, keys: TenantKeys, question: Question, answer: Hit | Miss) -> None:
-        """One lookup's."""
-        seconds = question.asked.policy.decisions_s
-        if not seconds:
-            return
+    def note(self, keys: TenantKeys, question: Question, answer: Hit | Miss) -> Decided | None:
+        """One lookup's; None: it isn't kept."""
+        policy = question.asked.policy
+        if not policy.decisions_s:
+            return None
         if self._count >= MOST_WAITING:
             self.dropped += 1
-            return
+            return None
         name = keys.tenant, question.query.agent_type
         found = self._gathered.get(name)
         if found is None:
             found = self._gathered[name] = Gathered(keys, name[1], [])
-        found.decided.append(decided(question, answer, seconds))
+        one = decided(question, answer, policy.decisions_s)
+        found.decided.append(one)
         self._count += 1
+        if one.is_hit and policy.review_sample_rate:
+            self._sample(keys, question, one)
+        return one
+
+    def _sample(self, keys: TenantKeys, question: Question, one: Decided) -> None:
+        chosen = random.random() < question.asked.policy.review_sample_rate  # noqa: S311 - no secret
+        if chosen and question.served is not None and len(self._sampled) < MOST_SAMPLED:
+            self._sampled.append(Sampled(keys, review_of(one, question.served[2], question.text)))
 
     def of(
         self, keys: TenantKeys, lookup_id: bytes, drained: Sequence[Gathered] = ()
@@ -94,6 +136,11 @@ class Decisions:
         each = [one for one in (*drained, *self._gathered.values()) if one.keys.tenant == keys.tenant]
         found = ((one.agent_type, it) for one in each for it in one.decided if it.lookup_id == lookup_id)
         return next(found, None)
+
+    def take_sampled(self) -> list[Sampled]:
+        """Hits to be judged; the caller's now."""
+        sampled, self._sampled = self._sampled, []
+        return sampled
 
     def take_dropped(self) -> int:
         """How many were dropped since the last time."""
@@ -124,4 +171,31 @@ def decided(question: Question, answer: Hit | Miss, seconds: int) -> Decided:
         generation=question.generation,
         rule=answer.rule if isinstance(answer, Miss) and isinstance(answer.rule, str) else None,
         seconds=seconds,
+        stratum=_stratum(question, answer, score),
+        answer=0 if question.served is None else answer_of(question.served[2]),
     )
+
+
+def _stratum(question: Question, answer: Hit | Miss, score: float | None) -> int:
+    if not isinstance(answer, Hit):
+        return 0
+    if answer.tier is not Origin.SEMANTIC:
+        return EXACT
+    return stratum(answer.similarity, question.asked.threshold, score, question.cut)
+
+
+def review_of(one: Decided, record: Record, asked: str | None, note: str | None = None) -> Review:
+    """A hit to be judged."""
+    return Review(
+        agent_type=record.agent_type,
+        decided=one,
+        asked=None if asked is None else asked[:LONGEST],
+        stored=(record.standalone or record.text or "")[:LONGEST],
+        response=record.response.decode()[:LONGEST],
+        note=note,
+    )
+
+
+def answer_of(record: Record) -> int:
+    """Tells an entry's answers apart: another one's observations start anew."""
+    return zlib.crc32(record.response)

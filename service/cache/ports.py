@@ -128,6 +128,7 @@ class Found(NamedTuple):
     embedding: bytes | None  # sealed
     attempts: int  # within a day, this one included; 1 where none is counted
     newer: Newer | None  # what was invalidated since its lookup; None: it names none
+    quarantined: bool = False  # whether its answer was once wrong for another question
 
 
 class Responses(Protocol):

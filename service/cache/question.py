@@ -79,6 +79,7 @@ class Question:
     generation: int = 0  # its number
     number: int = 0  # of the last invalidation before it was looked up
     lookup_id: str | None = None
+    cut: float | None = None  # the verifier's, where it was asked
     in_force: Policy | None = None  # its policy with the defaults filled in, to be explained
 
     def close(self) -> None:
@@ -169,7 +170,7 @@ class Question:
 
     def settle(self, rank: int, score: float | None, cut: float) -> None:
         """Serve a held candidate if its score reaches the cut; without a score, as it is."""
-        held = self.held[rank]
+        held, self.cut = self.held[rank], cut
         passed = score is None or score >= cut
         if score is not None:
             self.judged[held.candidate.entry_id] = msgspec.structs.replace(

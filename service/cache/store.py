@@ -36,6 +36,9 @@ from service.model import INVALIDATED, Generation, Policy, Record, Refused, Stor
 ITEM_S = 0.008
 """What each further item of a batch adds to the time for Redis: inserting into a graph is slow."""
 
+QUARANTINED = "quarantined"
+"""It was served for a question that it doesn't answer: it answers its own words, unless somebody objects."""
+
 EARLY = Refused(stored=False, reason="admit_after")
 
 _json = msgspec.json.Encoder().encode
@@ -76,6 +79,7 @@ class Prior(NamedTuple):
     attempts: int  # to store it, this one included, where its policy counts
     newer: Newer | None  # what was invalidated since its lookup; None: it names none
     kept: Wanted  # its text, with what is kept of its vector
+    quarantined: bool = False  # its own words alone may be answered by it
 
     def admits(self, one: Accepted) -> bool:
         """Whether it was asked often enough."""
@@ -158,6 +162,10 @@ class Store:
         budget = Budget(self._redis_s + ITEM_S * len(accepted[1:]))
         errand = Errand(keys, generation, budget, work or Work())
         prior = await self._prior(accepted, errand)
+        accepted = [
+            one._replace(exact_only=one.exact_only or QUARANTINED) if past.quarantined else one
+            for one, past in zip(accepted, prior, strict=True)
+        ]
         outcomes: list[Stored | Refused | SemcachedError] = [EARLY] * len(accepted)
         due = [at for at, (one, past) in enumerate(zip(accepted, prior, strict=True)) if past.admits(one)]
         stored = await self._stored([accepted[at] for at in due], [prior[at] for at in due], errand)
@@ -223,6 +231,7 @@ class Store:
                 attempts=past.attempts,
                 newer=past.newer,
                 kept=Wanted(one.text, wish.embedding, past.embedding),
+                quarantined=past.quarantined,
             )
             for one, wish, past in zip(accepted, coming, found, strict=True)
         ]

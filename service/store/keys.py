@@ -19,6 +19,22 @@ class Keys:
         """A string: version, MAC, body."""
         return f"{self.prefix}:{{{partition}}}:responses:record:{entry_id}"
 
+    def quarantine(self, partition: int, entry_id: str) -> str:
+        """A string: there while the entry, stored anew, may answer its own words only."""
+        return f"{self.prefix}:{{{partition}}}:responses:quarantine:{entry_id}"
+
+    def outcomes(self, partition: int, tenant: str, agent_type: str) -> str:
+        """A sorted set: verdicts on a tenant's and agent_type's (by their digests) answers, by time."""
+        return f"{self.prefix}:{{{partition}}}:outcomes:{tenant}:{agent_type}"
+
+    def reviews(self, partition: int, tenant: str) -> str:
+        """A sorted set: lookup ids of hits that wait for a verdict, the least certain first."""
+        return f"{self.prefix}:{{{partition}}}:reviews:pending:{tenant}"
+
+    def review(self, partition: int, tenant: str, lookup_id: str) -> str:
+        """A string: a hit to be judged, with both questions and the answer, sealed."""
+        return f"{self.prefix}:{{{partition}}}:reviews:item:{tenant}:{lookup_id}"
+
     def pointer(self, partition: int, entry_id: str) -> str:
         """A string: version, MAC, body; the id is that of a question that has no entry."""
         return f"{self.prefix}:{{{partition}}}:responses:pointer:{entry_id}"

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from service.cache import figures
 from service.cache.accounting import Accounting
+from service.cache.decisions import Review
 from service.cache.digests import TenantKeys
 from service.errors import StoreUnavailableError
 from service.store import stock
@@ -15,6 +17,7 @@ from service.store.client import RedisClient
 from service.store.decisions import RedisDecisions
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
+from service.store.reviews import RedisReviews
 from service.store.stats import RedisStats
 
 log = logging.getLogger(__name__)
@@ -35,12 +38,14 @@ class Ledger:
         counted: RedisStats,
         *,
         decisions: RedisDecisions,
+        reviews: RedisReviews,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._responses = responses
         self._accounting = accounting
         self._counted = counted
+        self.reviews = reviews
         self.decisions = decisions
 
     async def flush(self) -> None:
@@ -48,6 +53,14 @@ class Ledger:
         await self._counted.flush(self._accounting)
         with contextlib.suppress(StoreUnavailableError):  # counted as dropped
             await self.decisions.flush()
+            for keys, some in self._sampled().items():
+                await self.reviews.put(keys, some)
+
+    def _sampled(self) -> dict[TenantKeys, list[Review]]:
+        found: dict[TenantKeys, list[Review]] = defaultdict(list)
+        for keys, one in self._accounting.decisions.take_sampled():
+            found[keys].append(one)
+        return found
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

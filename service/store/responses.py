@@ -135,12 +135,15 @@ class RedisResponses:
             (entry_id, self._keys.record(partition, entry_id)) for one in coming for entry_id in one.entry_ids
         ]
         vectors = [self._keys.embedding(partition, one.embedding) for one in coming if one.embedding]
-        commands: list[Command] = [("MGET", *(key for _, key in ids), *vectors)]
+        marks = [self._keys.quarantine(partition, one.entry_ids[0]) for one in coming]
+        commands: list[Command] = [("MGET", *(key for _, key in ids), *vectors, *marks)]
         for one in coming:
             commands += _counting(self._keys.asked(partition, one.entry_ids[0])) if one.counted else []
             commands += self.invalidations.since_commands(keys, one.lookup) if one.lookup else []
         blobs, *others = await self._redis.run(commands, budget)
-        values, said = iter(value_of(blobs)), iter(others)
+        told = value_of(blobs)
+        marked = [one is not None for one in told[-len(marks) :]]
+        values, said = iter(told), iter(others)
         records = [[unseal(next(values), entry_id, keys) for entry_id in one.entry_ids] for one in coming]
         return [
             Found(
@@ -150,8 +153,9 @@ class RedisResponses:
                 newer=self.invalidations.newer(keys, list(islice(said, len(keys.keys))))
                 if one.lookup
                 else None,
+                quarantined=mark,
             )
-            for one, found in zip(coming, records, strict=True)
+            for one, found, mark in zip(coming, records, marked, strict=True)
         ]
 
     async def nearest(

@@ -39,7 +39,7 @@ OTHERS = "others"
 
 T = TypeVar("T")
 
-_KINDS = {"responses", "tools", "embeddings", "stage", "tokens", "nano_usd", "unpriced"}
+_KINDS = {"responses", "tools", "embeddings", "stage", "tokens", "nano_usd", "unpriced", "strata"}
 
 
 class Registered(NamedTuple):

@@ -45,6 +45,11 @@ DEFAULTS = {
     "admission": {"min_chars": 1, "forbid": [], "require": [], "refusals": True},
     "admit_after": 1,
     "max_entries": None,
+    "mode": "static",
+    "max_error_rate": 0.02,
+    "shadow": False,
+    "decisions_s": 86400,
+    "review_sample_rate": 0.0,
     "prompt_cache": False,
 }
 

@@ -1,0 +1,112 @@
+"""Outcomes in Redis: a sorted set per agent_type, by when they were said.
+
+An outcome said twice is one member, so nothing is counted twice; what is changed (a reviewer differs from a
+user) is a second one for the same lookup, and the later holds.
+"""
+
+import hmac
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from service.cache.digests import DigestKey, TenantKeys
+from service.cache.outcomes import Outcome
+from service.cache.ports import Budget, Clock
+from service.store.client import RedisClient
+from service.store.keys import Keys
+from service.store.responses import RedisResponses
+from service.telemetry import RECORDS_REFUSED
+
+VERSION = b"\x01"
+OUTCOMES = b"outcomes\0" + VERSION
+"""Before the body under the MAC."""
+MAC_BYTES = 16
+"""Of the MAC's 32: members are many and short."""
+MOST = 20_000
+"""Outcomes that are kept of an agent_type; each takes some 200 bytes."""
+KEPT_MS = 90 * 86_400_000
+TRIP_S = 2.0
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Outcome)
+
+
+class Said(NamedTuple):
+    """An outcome, and when it was said, ms since 1970."""
+
+    at: int
+    outcome: Outcome
+
+
+class RedisOutcomes:
+    """Keeps and reads them."""
+
+    def __init__(
+        self, redis: RedisClient, keys: Keys, responses: RedisResponses, clock: Clock, most: int = MOST
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._responses = responses
+        self._clock = clock
+        self._most = most
+
+    async def put(self, keys: TenantKeys, agent_type: str, some: Sequence[Outcome]) -> None:
+        """Keep outcomes; those that are kept already stay as they are.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer, or has no room.
+        """
+        if not some:
+            return
+        name, now = self._name(keys, keys.current, agent_type), self._clock()
+        members = [part for one in some for part in (now, sealed(one, keys.current))]
+        await self._redis.values(
+            [
+                ("ZADD", name, "NX", *members),
+                ("ZREMRANGEBYRANK", name, 0, -(self._most + 1)),
+                ("PEXPIRE", name, KEPT_MS),
+            ],
+            Budget(TRIP_S),
+        )
+
+    async def read(self, keys: TenantKeys, agent_type: str, since: int = 0) -> list[Said]:
+        """What was said since `since`, ms since 1970, in order; of a lookup perhaps more than once.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        commands = [
+            ("ZRANGE", self._name(keys, key, agent_type), since, "+inf", "BYSCORE", "WITHSCORES")
+            for key in keys.keys
+        ]
+        replies = await self._redis.values(commands, Budget(TRIP_S))
+        found = [
+            Said(int(float(at)), one)
+            for key, flat in zip(keys.keys, replies, strict=True)
+            for member, at in zip(flat[::2], flat[1::2], strict=True)
+            if (one := unsealed(member, key)) is not None
+        ]
+        return sorted(found, key=lambda one: one.at)
+
+    def _name(self, keys: TenantKeys, key: DigestKey, agent_type: str) -> str:
+        return self._keys.outcomes(self._responses.partition(keys), key.tenant, key.agent_type(agent_type))
+
+
+def sealed(one: Outcome, key: DigestKey) -> bytes:
+    """The bytes kept in Redis: version, MAC, body."""
+    body = _encoder.encode(one)
+    return VERSION + key.mac(OUTCOMES, body)[:MAC_BYTES] + body
+
+
+def unsealed(blob: bytes, key: DigestKey) -> Outcome | None:
+    """What we wrote; None where it was altered, or another version did."""
+    mac, body = blob[1 : 1 + MAC_BYTES], blob[1 + MAC_BYTES :]
+    if blob[:1] != VERSION or not hmac.compare_digest(mac, key.mac(OUTCOMES, body)[:MAC_BYTES]):
+        RECORDS_REFUSED.labels("mac").inc()
+        return None
+    try:
+        return _decoder.decode(body)
+    except msgspec.DecodeError:
+        RECORDS_REFUSED.labels("form").inc()
+        return None

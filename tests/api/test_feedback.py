@@ -1,0 +1,187 @@
+"""POST /v1/feedback, GET /v1/reviews and POST /v1/reviews/{id}, over HTTP."""
+
+from typing import Any
+
+import anyio
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from service.api.auth import Role, create_key
+from service.cache.tickets import issued
+from service.store import ledger
+from service.wiring import now_ms
+
+pytestmark = pytest.mark.anyio
+
+Http = AsyncTestClient[Litestar]
+AGENT = "support"
+ASKED = {"agent_type": AGENT, "prompt": "How do I reset my password?"}
+REWORDED = ASKED | {"prompt": "How can I reset my password?"}
+
+
+async def call(http: Http, method: str, path: str, body: Any = None, **more: Any) -> Any:
+    answer = await http.request(method, path, json=body, **more)
+    assert answer.status_code in {200, 201}, answer.text
+    return answer.json()
+
+
+async def store(http: Http, **fields: Any) -> Any:
+    return await call(http, "POST", "/v1/cache/store", ASKED | {"response": "Settings, Security."} | fields)
+
+
+async def look(http: Http, **fields: Any) -> Any:
+    return await call(http, "POST", "/v1/cache/lookup", ASKED | fields)
+
+
+async def judge(http: Http, lookup_id: str, *, correct: bool, **more: Any) -> Any:
+    return await call(http, "POST", "/v1/feedback", {"lookup_id": lookup_id, "correct": correct, **more})
+
+
+async def reviews(http: Http, **params: Any) -> Any:
+    """When what was sampled is written."""
+    await anyio.sleep(3 * ledger.EVERY_S)  # flushed by the clock
+    return await call(http, "GET", "/v1/reviews", params={"status": "pending", **params})
+
+
+async def test_a_right_answer_stays(client: Http) -> None:
+    stored = await store(client)
+    hit = await look(client)
+    assert await judge(client, hit["lookup_id"], correct=True) == {
+        "recorded": True,
+        "entry_id": stored["entry_id"],
+        "quarantined": False,
+    }
+    assert (await look(client))["outcome"] == "hit"
+
+
+async def test_a_wrong_answer_goes_and_another_may_come(client: Http) -> None:
+    stored = await store(client)
+    hit = await look(client)
+    assert hit["tier"] == "exact"
+    told = await judge(client, hit["lookup_id"], correct=False)
+    assert told == {"recorded": True, "entry_id": stored["entry_id"], "quarantined": True}
+    assert (await look(client))["outcome"] == "miss"
+    again = await store(client, response="Settings, Privacy.")
+    assert again["tiers"] == ["exact", "semantic"]
+    assert await judge(client, hit["lookup_id"], correct=False) == told | {"quarantined": False}
+    assert (await look(client))["response"] == "Settings, Privacy."
+
+
+async def test_wrong_for_other_words_it_answers_its_own_only(client: Http) -> None:
+    """Until a reviewer says that it was right."""
+    await call(client, "PUT", "/v1/policies", {"review_sample_rate": 1}, params={"agent_type": AGENT})
+    await store(client)
+    hit = await look(client, prompt=REWORDED["prompt"])
+    assert hit["tier"] == "semantic"
+    await judge(client, hit["lookup_id"], correct=False)
+    assert (await look(client))["outcome"] == "miss"
+    again = await store(client)
+    assert again["tiers"] == ["exact"]
+    assert again["exact_only"] == "quarantined"
+    assert (await look(client))["tier"] == "exact"
+    assert (await look(client, prompt=REWORDED["prompt"]))["outcome"] == "miss"
+    (item,) = [one for one in (await reviews(client))["items"] if one["id"] == hit["lookup_id"]]
+    assert item["asked"] == REWORDED["prompt"]
+    await call(client, "POST", f"/v1/reviews/{item['id']}", {"verdict": "correct"})
+    assert (await store(client))["tiers"] == ["exact", "semantic"]
+    assert (await look(client, prompt=REWORDED["prompt"]))["tier"] == "semantic"
+
+
+async def test_a_store_on_its_way_is_too_late(client: Http) -> None:
+    await store(client)
+    miss = await look(client, tiers=["semantic"], prompt="something else altogether")
+    hit = await look(client)
+    await judge(client, hit["lookup_id"], correct=False)
+    late = await store(client, lookup_id=miss["lookup_id"])
+    assert late == {"stored": False, "reason": "invalidated"}
+
+
+async def test_the_queue(client: Http) -> None:
+    """The least certain first, both questions with the answer; judged ones are gone."""
+    await call(client, "PUT", "/v1/policies", {"review_sample_rate": 1}, params={"agent_type": AGENT})
+    stored = await store(client, response={"steps": ["Settings", "Security"]})
+    exact = await look(client)
+    semantic = await look(client, prompt=REWORDED["prompt"])
+    found = await reviews(client)
+    assert found["pending"] == 2
+    assert [one["id"] for one in found["items"]] == [semantic["lookup_id"], exact["lookup_id"]]
+    first = found["items"][0]
+    assert first["asked"] == REWORDED["prompt"]
+    assert first["stored"] == ASKED["prompt"]
+    assert first["response"] == {"steps": ["Settings", "Security"]}
+    assert first["entry_id"] == stored["entry_id"]
+    assert first["similarity"] == pytest.approx(semantic["similarity"], abs=1e-4)
+    page = await reviews(client, limit=1)
+    assert len(page["items"]) == 1
+    (second,) = (await reviews(client, limit=1, cursor=page["cursor"]))["items"]
+    assert second["id"] == exact["lookup_id"]
+    assert (await reviews(client, agent_type="other"))["items"] == []
+    told = await call(client, "POST", f"/v1/reviews/{first['id']}", {"verdict": "correct"})
+    assert told == {"recorded": True, "entry_id": stored["entry_id"], "quarantined": False}
+    assert [one["id"] for one in (await reviews(client))["items"]] == [exact["lookup_id"]]
+    await call(client, "POST", f"/v1/reviews/{first['id']}", {"verdict": "wrong"})  # on second thoughts
+    assert (await look(client))["outcome"] == "miss"
+
+
+async def test_a_complaint_is_reviewed(client: Http) -> None:
+    """Also of a hit that wasn't sampled."""
+    await store(client)
+    hit = await look(client)
+    await judge(client, hit["lookup_id"], correct=False, note="it is under Privacy")
+    (item,) = (await reviews(client))["items"]
+    assert item["note"] == "it is under Privacy"
+    assert item["asked"] is None
+    assert item["response"] == "Settings, Security."
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"correct": True}, "lookup_id"),
+        ({"lookup_id": "1" * 32}, "correct"),
+        ({"lookup_id": "1" * 31, "correct": True}, "lookup_id"),
+        ({"lookup_id": "1" * 32, "correct": 1}, "correct"),
+        ({"lookup_id": "1" * 32, "correct": True, "notes": ""}, "notes"),
+    ],
+)
+async def test_a_wrong_field_is_named(client: Http, body: Any, field: str) -> None:
+    answer = await client.post("/v1/feedback", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_what_was_no_hit_has_no_verdict(client: Http) -> None:
+    miss = await look(client)
+    answer = await client.post("/v1/feedback", json={"lookup_id": miss["lookup_id"], "correct": True})
+    assert answer.status_code == 400
+    unknown = {"lookup_id": issued(1, now_ms()), "correct": True}
+    assert (await client.post("/v1/feedback", json=unknown)).status_code == 404
+    gone = await client.post(f"/v1/reviews/{'1' * 32}", json={"verdict": "wrong"})
+    assert gone.status_code == 404
+    assert (await client.get("/v1/reviews", params={"status": "done"})).status_code == 400
+    assert (await client.get("/v1/reviews", params={"limit": "0"})).status_code == 400
+    assert (await client.get("/v1/reviews", params={"cursor": "x"})).status_code == 400
+
+
+async def test_roles_and_tenants(guarded: Http, keys_file: Any) -> None:
+    """A writer judges hits of its tenant; reviews are an admin's."""
+    headers = {
+        (tenant, role): {"Authorization": f"Bearer {create_key(keys_file, tenant, role)}"}
+        for tenant in ("acme", "other")
+        for role in (Role.reader, Role.writer, Role.admin)
+    }
+    own = headers["acme", Role.writer]
+    await anyio.sleep(1.1)  # until the file of keys is read again
+    await guarded.post("/v1/cache/store", json=ASKED | {"response": "r"}, headers=own)
+    hit = (await guarded.post("/v1/cache/lookup", json=ASKED, headers=own)).json()
+    body = {"lookup_id": hit["lookup_id"], "correct": True}
+    sent = {
+        name: (await guarded.post("/v1/feedback", json=body, headers=one)).status_code
+        for name, one in headers.items()
+    }
+    assert sent["acme", Role.reader] == 403
+    assert sent["acme", Role.writer] == 200
+    assert sent["other", Role.writer] == sent["other", Role.admin] == 404
+    assert (await guarded.get("/v1/reviews", headers=own)).status_code == 403
+    assert (await guarded.get("/v1/reviews", headers=headers["acme", Role.admin])).status_code == 200
