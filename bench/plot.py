@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from bench.quality.plot import line, text
@@ -121,3 +122,59 @@ def panel(at: int, title: str, lines: Lines) -> str:
         body.append(stroke(MARGIN + 8, MARGIN + 30, below, colour, dashed))
         body.append(text(MARGIN + 36, below + 4, name, size=9))
     return f'<g transform="translate({at * PANEL} 0)">{"".join(body)}</g>'
+
+
+SMALL, SMALL_HEIGHT, ACROSS = 300, 250, 3
+
+
+def learning(result: Mapping[str, Any]) -> str:
+    """Wrong answers (right) and hits (up) of all requests, a panel per set, each with scales of its own."""
+    sets = result["sets"]
+    body = [
+        text(
+            MARGIN, 18, "Hits (up) by wrong answers (right), % of all requests; mean of the seeds", bold=True
+        )
+    ]
+    shown = {"verified": COLOURS[0], "verifier": COLOURS[3], "guards": COLOURS[4], "cosine": COLOURS[1]}
+    for at, (name, colour) in enumerate(shown.items()):
+        body.append(stroke(MARGIN + at * 200, MARGIN + at * 200 + 22, 36, colour))
+        words = "verified, bounds 1, 2, 5 %" if name == "verified" else f"fixed, {name} swept"
+        body.append(text(MARGIN + 28 + at * 200, 40, words))
+    for at, one in enumerate(sets):
+        left, top = at % ACROSS * SMALL, 50 + at // ACROSS * SMALL_HEIGHT
+        inside = "".join(small(one, shown))
+        body.append(f'<g transform="translate({left} {top})">{inside}</g>')
+    return svg(ACROSS * SMALL, 50 + -(-len(sets) // ACROSS) * SMALL_HEIGHT, "".join(body))
+
+
+def small(one: Mapping[str, Any], shown: Mapping[str, str]) -> Iterator[str]:
+    """One set; the service's default is the dot."""
+    lines = {name: [*one["fixed"].get(name, {}).values()] for name in shown}
+    lines["verified"] = [found for found in one["arms"] if found["arm"] == "verified"]
+    (default,), (exact,) = (one["fixed"][name].values() for name in ("default", "exact only"))
+    most = 1.5 * max(found["wrong"] for found in [default, *lines["verified"]]) or 0.01
+    inner = [
+        found for found in [default, exact, *chain.from_iterable(lines.values())] if found["wrong"] <= most
+    ]
+    low, high = min(found["hit"] for found in inner), max(found["hit"] for found in inner)
+    spare = max(high - low, 0.01) / 10
+    right, bottom = SMALL - 14, SMALL_HEIGHT - 34
+
+    def place(found: Mapping[str, Any]) -> tuple[float, float]:
+        up = (found["hit"] - low + spare) / (high - low + 2 * spare)
+        return 44 + found["wrong"] / most * (right - 44), bottom - up * (bottom - 30)
+
+    yield text(44, 22, one["set"], bold=True)
+    for step in range(5):
+        wrong, hit = most * step / 4, low - spare + (high - low + 2 * spare) * step / 4
+        x, y = place({"wrong": wrong, "hit": hit})
+        yield line(x, 30, x, bottom) + line(44, y, right, y)
+        yield text(x, bottom + 13, f"{100 * wrong:.2f}", anchor="middle", size=8)
+        yield text(40, y + 3, f"{100 * hit:.0f}", anchor="end", size=8)
+    for name, colour in shown.items():
+        points = sorted(place(found) for found in [exact, *lines[name]] if found["wrong"] <= most)
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
+    x, y = place(default)
+    yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[5]}"/>'
+    yield text(x - 7, y + 3, "default", anchor="end", size=8)
