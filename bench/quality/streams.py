@@ -46,7 +46,15 @@ def run(data: Path, names: Sequence[str], length: int) -> tuple[list[dict[str, A
 def stream(data: Path, name: str, length: int) -> list[dict[str, Any]]:
     """The labelled stream, always the same; three in ten queries come once and never again."""
     done = subprocess.run(
-        [sys.executable, str(data / "tools" / "replay.py"), "--set", name, "--n", str(length), *STRICT[name]],
+        [
+            sys.executable,
+            str(data / "tools" / "replay.py"),
+            "--set",
+            name,
+            "--n",
+            str(length),
+            *STRICT.get(name, []),
+        ],
         capture_output=True,
         text=True,
         check=True,
