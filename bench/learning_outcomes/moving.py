@@ -177,8 +177,8 @@ def _told(one: Stream, pairs: Pairs, how: Arm, which: tuple[float, Told], seeds:
 
 def told_move(move: Move) -> dict[str, Any]:
     return {
-        "from": move.before, "to": move.after, "why": move.why, "basis": move.basis, "verdicts": move.verdicts,
-        "wrong": move.wrong, "low": move.low, "high": move.high, "noise": move.noise,
+        "from": move.before, "to": move.after, "why": move.why, "basis": move.basis,
+        "verdicts": move.verdicts, "wrong": move.wrong, "low": move.low, "high": move.high, "noise": move.noise,
     }  # fmt: skip
 
 

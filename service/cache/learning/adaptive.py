@@ -154,7 +154,7 @@ def live(state: State, hits: Sequence[int], *, exact: bool = False, confidence: 
             for right in (True, False)
         ]
         strata.append(Stratum(max(one - other, sum(counts)), *counts))
-    return estimate(strata, confidence=confidence)
+    return estimate(strata, confidence=confidence, to_come=True)
 
 
 def _applied(state: State, one: Verdict, aim: Aim, hits: Sequence[int], now: int) -> State:

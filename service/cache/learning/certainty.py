@@ -52,17 +52,18 @@ def high(counts: Numbers, confidence: float = CONFIDENCE) -> float:
     return float(np.quantile(counts, (1 + confidence) / 2, method="higher"))
 
 
-def tails(right: int, wrong: int, unseen: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The least and the most wrong ones of all, where `unseen` are like those with a verdict."""
+def tails(right: int, wrong: int, hits: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """The least and the greatest share of wrong ones among hits, of which some have a verdict."""
     draws = Draws()
     least, most = draws.shares(right, wrong)
+    unseen = hits - right - wrong
     return (
-        wrong + low(draws.counts(unseen, least), confidence),
-        wrong + high(draws.counts(unseen, most), confidence),
+        (wrong + low(draws.counts(unseen, least), confidence)) / hits,
+        (wrong + high(draws.counts(unseen, most), confidence)) / hits,
     )
 
 
 def interval(right: int, wrong: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The share of wrong ones, of as many as one likes."""
+    """The share of wrong ones among those to come."""
     least, most = Draws().shares(right, wrong)
     return low(least, confidence), high(most, confidence)

@@ -12,7 +12,7 @@ SURE = 0.8
 """Confidence of what labels between two places say."""
 
 LEAST_MOVE = 0.01
-FEWEST = 20
+FEWEST = 10
 """Labels above a place without which nothing is said of it."""
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.cache.learning.certainty import CONFIDENCE, Draws, Numbers, high, low, tails
+from service.cache.learning.certainty import CONFIDENCE, Draws, Numbers, high, interval, low, tails
 
 ENOUGH = 10
 """Reviews from which on a part is judged by its own alone."""
@@ -38,6 +38,11 @@ class Stratum(NamedTuple):
     def volunteered(self) -> int:
         """Hits with feedback alone."""
         return self.volunteered_right + self.volunteered_wrong
+
+    @property
+    def size(self) -> int:
+        """Hits; a verdict may be counted before its hit."""
+        return max(self.hits, self.reviewed + self.volunteered)
 
 
 class Checked(NamedTuple):
@@ -89,35 +94,50 @@ class Part(NamedTuple):
         """Reviewed."""
         return self.right + self.wrong
 
+    def counts(self, draws: Draws, shares: Numbers, *, to_come: bool) -> Numbers:
+        """Wrong ones among them, or among as many to come."""
+        if to_come:
+            return shares * (self.seen + self.unseen)
+        return self.wrong + draws.counts(self.unseen, shares)
+
 
 def estimate(
-    strata: Sequence[Stratum], checked: Checked = NOTHING, confidence: float = CONFIDENCE
+    strata: Sequence[Stratum],
+    checked: Checked = NOTHING,
+    confidence: float = CONFIDENCE,
+    *,
+    to_come: bool = False,
 ) -> Estimate:
-    """The share of wrong answers among the hits counted.
+    """The share of wrong answers among the hits counted, or among further ones like them.
 
     Args:
         strata: by uncertainty, the least certain first.
         checked: hits with both verdicts.
         confidence: of the two-sided interval.
+        to_come: of further hits; else those that all have a verdict are known.
     """
     twice = sum(checked)
     told = sum(one.reviewed + one.volunteered for one in strata) + twice
-    hits = max(told, sum(one.hits for one in strata))
+    hits = max(told, sum(one.size for one in strata))
     if any(one.reviewed for one in strata):
-        return _from_reviews(strata, checked, hits, confidence)
+        return _from_reviews(strata, checked, hits, confidence, to_come=to_come)
     right = sum(one.volunteered_right for one in strata) + checked.right_confirmed + checked.wrong_overruled
     wrong = told - right
     if told == 0:
         return Estimate(None, 0.0, 1.0, Basis.NONE, hits, 0, 0, hits)
     if right == 0:
-        return Estimate(wrong / hits, wrong / hits, 1.0, Basis.COMPLAINTS, hits, wrong, wrong, 0)
-    least, most = tails(right, wrong, hits - told, confidence)
-    return Estimate(wrong / told, least / hits, most / hits, Basis.FEEDBACK, hits, told, wrong, 0)
+        least = interval(hits - wrong, wrong, confidence)[0] if to_come else wrong / hits
+        return Estimate(wrong / hits, least, 1.0, Basis.COMPLAINTS, hits, wrong, wrong, 0)
+    ends = interval(right, wrong, confidence) if to_come else tails(right, wrong, hits, confidence)
+    return Estimate(wrong / told, *ends, Basis.FEEDBACK, hits, told, wrong, 0)
 
 
-def _from_reviews(strata: Sequence[Stratum], checked: Checked, hits: int, confidence: float) -> Estimate:
-    rest = max(0, hits - sum(one.hits for one in strata))  # counted too late: as if of the last stratum
-    parts = list(_merged(_rests(strata, checked, rest)))
+def _from_reviews(
+    strata: Sequence[Stratum], checked: Checked, hits: int, confidence: float, *, to_come: bool
+) -> Estimate:
+    parts = list(_merged(_rests(strata, sum(checked))))
+    said = list(_said(strata, checked))
+    size = sum(one.seen + one.unseen for one in (*parts, *said))
     draws = Draws()
     fewest, most = draws.zeros(), draws.zeros()
     middle, bound = 0.0, draws.ones()
@@ -126,17 +146,17 @@ def _from_reviews(strata: Sequence[Stratum], checked: Checked, hits: int, confid
         share = one.wrong / one.seen if one.seen else share
         low_share, high_share = _ends(draws, one, bound)
         bound = high_share if one.seen >= ENOUGH else bound
-        fewest += one.wrong + draws.counts(one.unseen, low_share)
-        most += one.wrong + draws.counts(one.unseen, high_share)
+        fewest += one.counts(draws, low_share, to_come=to_come)
+        most += one.counts(draws, high_share, to_come=to_come)
         middle += one.wrong + one.unseen * share
-    for one in _said(strata, checked):
+    for one in said:
         low_share, high_share = draws.shares(one.right, one.wrong)
-        fewest += one.wrong + draws.counts(one.unseen, low_share)
-        most += one.wrong + draws.counts(one.unseen, high_share)
+        fewest += one.counts(draws, low_share, to_come=to_come)
+        most += one.counts(draws, high_share, to_come=to_come)
         middle += one.wrong + one.unseen * (one.wrong / one.seen if one.seen else 1.0)
-    ends = low(fewest, confidence) / hits, high(most, confidence) / hits
+    ends = low(fewest, confidence) / size, high(most, confidence) / size
     return Estimate(
-        min(max(middle / hits, ends[0]), ends[1]),
+        min(max(middle / size, ends[0]), ends[1]),
         *ends,
         Basis.REVIEWS,
         hits,
@@ -157,13 +177,12 @@ def _ends(draws: Draws, one: Part, bound: Numbers) -> tuple[Numbers, Numbers]:
     return np.minimum(least, most), most
 
 
-def _rests(strata: Sequence[Stratum], checked: Checked, late: int) -> Iterator[Part]:
+def _rests(strata: Sequence[Stratum], twice: int) -> Iterator[Part]:
     """The hits without feedback. Which strata those with both verdicts are of isn't known: by their size."""
-    twice, hits = sum(checked), sum(one.hits for one in strata) or 1
-    for at, one in enumerate(strata):
-        more = late if at == len(strata) - 1 else 0
-        without = one.hits + more - one.volunteered - round(twice * one.hits / hits)
-        yield Part(one.reviewed_right, one.reviewed_wrong, max(0, without - one.reviewed))
+    hits = sum(one.size for one in strata) or 1
+    for one in strata:
+        unseen = one.size - one.reviewed - one.volunteered - round(twice * one.size / hits)
+        yield Part(one.reviewed_right, one.reviewed_wrong, max(0, unseen))
 
 
 def _merged(parts: Iterator[Part]) -> Iterator[Part]:
