@@ -12,6 +12,7 @@ SemcachedError
 ├── EmbedderError            502  the embedder is away or answers rubbish
 ├── VerifierError            502  the verifier is busy or failed; a lookup misses
 ├── RewriterError            502  the rewriter is away or answers rubbish; a lookup misses
+├── JudgeError               502  the judge of two answers is away or answers rubbish; nobody knows
 ├── UpstreamError            502  the provider that a request was passed on to can't be reached, or broke off
 │   └── UpstreamTimeoutError 504
 └── StartupError             the process refuses to start; exit code 1
@@ -20,8 +21,8 @@ SemcachedError
     └── LayoutError          what lies in Redis doesn't fit this program
 
 Three layers refine it for themselves: `store/client.py` (RedisRefusedError, IndexMissingError, both 503),
-`providers/gate.py` (ProviderError, 502: of an embedder or a rewriter) and `migrate/target.py` (BusyError,
-MigrationError: StartupErrors).
+`providers/gate.py` (ProviderError, 502: of an embedder, a rewriter or a judge) and `migrate/target.py`
+(BusyError, MigrationError: StartupErrors).
 
 `service/api/problems.py` is the one handler that turns these into problem objects (RFC 9457).
 """
@@ -118,6 +119,13 @@ class RewriterError(SemcachedError):
 
     status = 502
     title = "Rewriter failed"
+
+
+class JudgeError(SemcachedError):
+    """The judge is away, slow, or answered no verdict."""
+
+    status = 502
+    title = "Judge failed"
 
 
 class UpstreamError(SemcachedError):

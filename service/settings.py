@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.errors import SettingsError
 
@@ -15,6 +15,7 @@ KEY_PREFIX = "sk-sc-"
 """What the keys of tenants begin with."""
 SHORTEST_SECRET = 16
 MAX_TTL_S = 3_153_600_000  # a hundred years
+LLM_APIS = frozenset({"openai", "anthropic"})
 MIN_RATE, MAX_RATE = 0.001, 100_000
 """Requests per second; a limit of 0 is none."""
 _CLIENTS = frozenset({"SEMCACHED_URL", "SEMCACHED_API_KEY"})
@@ -25,6 +26,17 @@ _KUBERNETES = re.compile(r"SEMCACHED_(SERVICE_(HOST|PORT)|PORT_\d+_)|SEMCACHED_P
 
 def _setting(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
+
+
+class LLMSettings(NamedTuple):
+    """An LLM that is asked by the service itself."""
+
+    api: str
+    base_url: str | None  # None: the provider's own
+    api_key: str | None
+    model: str
+    timeout_s: float
+    concurrency: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +85,17 @@ class Settings:
     rewriter_model: str = _setting("", "its model, as the API calls it; small and fast, and no reasoner")
     rewriter_timeout_s: float = _setting(2.0, "longest a rewriting may take, with waits and retries")
     rewriter_concurrency: int = _setting(16, "requests to the rewriter at a time, per worker")
+    judge: str = _setting(
+        "off",
+        "an LLM for the policy `comparison: judge`: `openai` (chat completions) or `anthropic`; `off`: none",
+    )
+    judge_base_url: str | None = _setting(None, "address of its API; else the provider's own")
+    judge_api_key: str | None = _setting(None, "its key; local servers behind `openai` need none")
+    judge_model: str = _setting("", "its model, as the API calls it; answers only one word, so no reasoner")
+    judge_timeout_s: float = _setting(
+        10.0, "longest a verdict may take, with waits and retries; nobody waits for it"
+    )
+    judge_concurrency: int = _setting(4, "requests to the judge at a time, per worker")
     openai_upstream: str = _setting(
         "https://api.openai.com/v1", "where /v1/chat/completions and /v1/responses are passed on to"
     )
@@ -102,6 +125,11 @@ class Settings:
     )
     metric_tenants: str = _setting("", "tenants that metrics may name, with commas between; others: `other`")
 
+    def llm(self, name: str) -> LLMSettings | None:
+        """The LLM behind `rewriter` or `judge`; None: there is none."""
+        found = _llm(self, name)
+        return found if found.api in LLM_APIS else None
+
     @property
     def migrations_dir(self) -> Path:
         """The numbered steps of the layout."""
@@ -121,6 +149,11 @@ class Settings:
     def keys_path(self) -> Path:
         """Where the hashed keys lie."""
         return self.keys_file or self.data_dir / "keys.json"
+
+
+def _llm(settings: Settings, name: str) -> LLMSettings:
+    others = (getattr(settings, f"{name}_{part}") for part in LLMSettings._fields[1:])
+    return LLMSettings(getattr(settings, name), *others)
 
 
 def is_rate(value: float) -> bool:
@@ -152,19 +185,24 @@ def _provider_rules(
     ]
 
 
-def _rewriter_rules(settings: Settings) -> list[tuple[str, bool, str]]:
-    name, key, model = settings.rewriter, settings.rewriter_api_key, settings.rewriter_model
+def _llm_rules(settings: Settings, name: str, none: str | None) -> list[tuple[str, bool, str]]:
+    """Of `rewriter` and `judge`; `none` is the value without one."""
+    prefix, llm = name.upper(), _llm(settings, name)
     return [
-        ("REWRITER", name in {None, "openai", "anthropic"}, "`openai`, `anthropic` or empty"),
-        *_provider_rules("REWRITER", settings.rewriter_base_url or "http://default", key),
         (
-            "REWRITER_API_KEY",
-            name != "anthropic" or key is not None,
-            "set, with SEMCACHED_REWRITER=anthropic",
+            prefix,
+            llm.api in {none, *LLM_APIS},
+            f"`openai`, `anthropic` or {f'`{none}`' if none else 'empty'}",
         ),
-        ("REWRITER_MODEL", name is None or model != "", "set, with SEMCACHED_REWRITER"),
-        ("REWRITER_TIMEOUT_S", 0 < settings.rewriter_timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - the text says it
-        ("REWRITER_CONCURRENCY", settings.rewriter_concurrency >= 1, "at least 1"),
+        *_provider_rules(prefix, llm.base_url or "http://default", llm.api_key),
+        (
+            f"{prefix}_API_KEY",
+            llm.api != "anthropic" or llm.api_key is not None,
+            f"set, with SEMCACHED_{prefix}=anthropic",
+        ),
+        (f"{prefix}_MODEL", llm.api == none or llm.model != "", f"set, with SEMCACHED_{prefix}"),
+        (f"{prefix}_TIMEOUT_S", 0 < llm.timeout_s <= 60, "above 0, at most 60"),  # noqa: PLR2004 - the text says it
+        (f"{prefix}_CONCURRENCY", llm.concurrency >= 1, "at least 1"),
     ]
 
 
@@ -207,7 +245,8 @@ def _check(settings: Settings) -> None:
         ("VERIFIER", settings.verifier in {"local", "off"}, "`local` or `off`"),
         ("EMBEDDER_THREADS", settings.embedder_threads >= 0, "0 or more"),
         *_openai_rules(settings),
-        *_rewriter_rules(settings),
+        *_llm_rules(settings, "rewriter", None),
+        *_llm_rules(settings, "judge", "off"),
         *_upstream_rules(settings),
         (
             "KEY_PREFIX",

@@ -54,6 +54,13 @@ REWRITE_SECONDS = Histogram(
     buckets=(0.06, 0.12, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 REWRITE_FAILURES = Counter("semcached_rewrite_failures", "Messages that were not rewritten.", ["why"])
+JUDGED = Counter("semcached_judged", "Pairs of answers judged: same, different, unsure.", ["verdict"])
+JUDGE_SECONDS = Histogram(
+    "semcached_judge_seconds",
+    "Time of a request to the judge.",
+    buckets=(0.06, 0.12, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+JUDGE_FAILURES = Counter("semcached_judge_failures", "Pairs of answers that were not judged.", ["why"])
 LEASES = Counter("semcached_leases", "Lookups that took a lease, or waited for one in vain.", ["how"])
 UPSTREAM = Counter(
     "semcached_upstream_calls",

@@ -30,6 +30,7 @@ from service.migrate.draining import Draining
 from service.model import Generation
 from service.providers.upstream import upstream
 from service.proxy.passage import Passage
+from service.rewriters import llm as rewriters
 from service.settings import SHORTEST_SECRET, Settings
 from service.store.bounds import Bounds, holding
 from service.store.client import RedisClient, connected
@@ -358,19 +359,12 @@ async def judges(settings: Settings) -> AsyncIterator[tuple[Embedder, Verifier |
 
 @asynccontextmanager
 async def _rewriter(settings: Settings) -> AsyncIterator[Rewriter | None]:
-    """The one that the settings name, if any; imported as `_embedder` does."""
-    if settings.rewriter == "openai":
-        from service.rewriters import openai  # noqa: PLC0415 - when it is needed
-
-        async with openai.rewriter(settings) as one:
-            yield one
-    elif settings.rewriter == "anthropic":
-        from service.rewriters import anthropic  # noqa: PLC0415 - when it is needed
-
-        async with anthropic.rewriter(settings) as one:
-            yield one
-    else:
+    """The one that the settings name, if any; its SDK is imported only then."""
+    if (wanted := settings.llm("rewriter")) is None:
         yield None
+        return
+    async with rewriters.rewriter(wanted) as one:
+        yield one
 
 
 def ledger_of(

@@ -324,6 +324,20 @@ class Rewriter(Protocol):
         """
 
 
+class Judge(Protocol):
+    """Says whether two answers to a question are the same."""
+
+    version: str
+    """Changes with whatever makes it answer otherwise: model, instruction."""
+
+    async def same(self, question: str, first: str, second: str) -> bool | None:
+        """Its verdict; None: it can't say.
+
+        Raises:
+            JudgeError: it is away, slow, busy, or answered no verdict.
+        """
+
+
 class Rewritings(Protocol):
     """Rewritten messages, kept for a while. One round trip per call."""
 

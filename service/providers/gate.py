@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from service.errors import EmbedderError, RewriterError
+from service.errors import EmbedderError, JudgeError, RewriterError
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ CALLS_PER_RETRY = 10
 MOST_RETRIES = 10  # saved up
 
 
-class ProviderError(EmbedderError, RewriterError):
+class ProviderError(EmbedderError, RewriterError, JudgeError):
     """A call that failed, or wasn't made. The message is for callers: nothing of what the provider said."""
 
     def __init__(self, why: Why, message: str, retry_after_s: float | None = None) -> None:

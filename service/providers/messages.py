@@ -9,9 +9,7 @@ import msgspec
 from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from msgspec import Struct
 
-from service.rewriters.llm import LLMRewriter
-from service.rewriters.prompt import INSTRUCTION, MOST_TOKENS
-from service.settings import Settings
+from service.providers.llm import Api, Wanted
 
 BASE_URL = "https://api.anthropic.com"
 
@@ -35,25 +33,25 @@ def _said(body: bytes) -> str | None:
     return said if message.stop_reason == "end_turn" else None
 
 
-async def _send(client: AsyncAnthropic, model: str, data: str) -> bytes:
+async def _send(client: AsyncAnthropic, wanted: Wanted, instruction: str, data: str) -> bytes:
     """One message. The API takes no temperature any more."""
     answer = await client.messages.with_raw_response.create(
-        model=model,
-        system=INSTRUCTION,
+        model=wanted.settings.model,
+        system=instruction,
         messages=[{"role": "user", "content": data}],
-        max_tokens=MOST_TOKENS,
+        max_tokens=wanted.most_tokens,
     )
     return await answer.read()
 
 
 @asynccontextmanager
-async def rewriter(settings: Settings) -> AsyncIterator[LLMRewriter]:
-    """The rewriter, its connections closed at the end. Calls nobody yet."""
-    for name in ("anthropic", "httpx2"):  # as in `openai.py`
+async def api(wanted: Wanted) -> AsyncIterator[Api]:
+    """Its connections are closed at the end. Calls nobody yet."""
+    for name in ("anthropic", "httpx2"):  # as in `chat.py`
         logging.getLogger(name).setLevel(logging.WARNING)
     client = AsyncAnthropic(
-        base_url=settings.rewriter_base_url or BASE_URL,
-        api_key=settings.rewriter_api_key,  # given, so that none comes from the environment
+        base_url=wanted.settings.base_url or BASE_URL,
+        api_key=wanted.settings.api_key,  # given, so that none comes from the environment
         max_retries=0,
         open_telemetry=False,  # else an environment variable could put texts into spans
         http_client=DefaultAsyncHttpxClient(timeout=None, follow_redirects=False),
@@ -61,4 +59,4 @@ async def rewriter(settings: Settings) -> AsyncIterator[LLMRewriter]:
     client.webhook_key = None
     client._custom_headers = {}  # noqa: SLF001 - ANTHROPIC_CUSTOM_HEADERS; there is no other way
     async with client:
-        yield LLMRewriter(settings, partial(_send, client, settings.rewriter_model), _said)
+        yield Api(partial(_send, client, wanted), _said)

@@ -1,0 +1,1 @@
+"""LLMs that say whether two answers to a question are the same."""
