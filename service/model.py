@@ -62,6 +62,14 @@ class History(StrEnum):
     REWRITE = "rewrite"
 
 
+class Comparison(StrEnum):
+    """How it is found out whether two answers are the same."""
+
+    EQUAL = "equal"
+    SIMILAR = "similar"
+    JUDGE = "judge"
+
+
 GuardName = Literal[
     "numbers", "dates", "units", "negation", "antonyms", "entities", "scope_words", "question", "verifier"
 ]

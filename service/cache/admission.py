@@ -87,8 +87,11 @@ def refusal_of(answer: object, request: StoreRequest, rules: Admission) -> str |
     if text is None:
         text = "" if answer is None else bytes(request.response).decode()
     why = _out_of_bounds(text, rules)
-    if why is not None or not rules.refusals:
-        return why
+    return why if why is not None or not rules.refusals else failure_of(answer, text)
+
+
+def failure_of(answer: object, text: str) -> str | None:
+    """`error` or `refusal` where an answer, whose text that is, is nothing else."""
     if is_error(answer) or (text is not answer and is_error(text)):
         return "error"
     return "refusal" if _declined(answer) or is_refusal(text) else None

@@ -31,6 +31,18 @@ def canonical(raw: msgspec.Raw, ignored: Collection[str] = ()) -> bytes:
     return _encode({name: _form(value) for name, value in arguments.items() if name not in ignored})
 
 
+def exact(raw: bytes | str) -> bytes:
+    """Any JSON value as `canonical` writes it.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return _encode(_form(_decode(raw)))
+    except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"no JSON: {error}") from None
+
+
 def _form(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _form(inner) for name, inner in value.items()}
