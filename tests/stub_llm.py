@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from tests.stub_openai import Mode, Reply, Stub
+from tests.stub_openai import Mode, Reply, Stub, failure
 
 ENDS = {"openai": "stop", "anthropic": "end_turn"}
 CUTS = {"openai": "length", "anthropic": "max_tokens"}
+BROKEN = ["429", "500", "400", "401", "redirect", "cut", "html", "no object", "deep", "empty", "nothing"]
+BROKEN += ["to no end", "gone"]
+"""How an LLM's API may fail, whatever it is asked."""
 
 
 class LLM(Stub):
@@ -24,6 +28,29 @@ class LLM(Stub):
 
     def asked(self, body: dict[str, Any]) -> list[str]:
         return [body["messages"][-1]["content"]]
+
+    def instruction(self) -> str:
+        """What the last request told it to do."""
+        body = self.requests[-1][1]
+        told: str = body["messages"][0]["content"] if self.api == "openai" else body["system"]
+        return told
+
+    async def broken(self, how: str, said: str) -> None:
+        """From now on it fails, where it would have said that."""
+        odd = {
+            "html": Reply(b"<html>log in</html>", headers={"Content-Type": "text/html"}),
+            "no object": Reply(b"[1]"),
+            "deep": Reply(b'{"x":' + b"[" * 100_000),
+            "empty": Reply(b""),
+            "redirect": Reply(b"", 307, {"Location": "/elsewhere"}),
+            "cut": replace(self.answer(said), cut=9),
+            "nothing": self.answer(None),
+            "to no end": self.answer(said, CUTS[self.api]),
+        }
+        if how == "gone":
+            await self.stop()
+        else:
+            self.mode = failure(int(how)) if how.isdigit() else lambda _: odd[how]
 
     def saying(self, rewrite: Callable[[str], str | None], end: str | None = None) -> Mode:
         """A rewriting of each last message."""

@@ -224,3 +224,13 @@ def test_forms(tmp_path: Path) -> None:
         right, many = largest["read all"]["recall 0.65"]
         assert 0 < right <= many
     assert found["with places"]["sizes"]["1500"]["ours"]["recall 0.65"][0] > 0
+
+
+def test_comparing(tmp_path: Path) -> None:
+    output = tmp_path / "comparing.json"
+    printed = run("comparing", "--data", str(tmp_path), "--output", str(output))
+    assert f"skipped: {tmp_path}/stsb is absent" in printed
+    rows = {row["kind"]: row for row in json.loads(output.read_text())["rows"]}
+    assert {kind: row["pairs"] for kind, row in rows.items()} == {"light": 30, "strong": 30, "trap": 90}
+    assert rows["trap"]["shipped"] == 0 < rows["light"]["shipped"] <= rows["light"]["words"]
+    assert rows["trap"]["cosine"] > rows["trap"]["words"]

@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.telemetry import REWRITE_FAILURES
 from service.wiring import Loaded, Parts, opened
 from tests.helpers import Same, chat, keep, look
-from tests.stub_llm import CUTS, LLM
+from tests.stub_llm import BROKEN, LLM
 from tests.stub_openai import Mode, Reply, failure, running, until
 
 pytestmark = pytest.mark.anyio
@@ -256,36 +256,22 @@ async def test_equal_words_of_two_conversations_are_not_enough(
     assert llm.calls == 10
 
 
-BAD = ["429", "500", "400", "401", "redirect", "cut", "html", "no object", "deep", "empty", "lines", "long"]
-BAD += ["nothing", "unchanged", "declined", "to no end", "gone"]
+SAYINGS = {
+    "lines": f"{MEANT}\n{MEANT}",
+    "long": "Hotel Zola " * MOST_CHARS,
+    "declined": "I'm sorry, but I can't assist with that.",
+    "unchanged": SAID,
+}
 
 
-def breaking(llm: LLM, how: str) -> Mode:
-    odd = {
-        "html": Reply(b"<html>log in</html>", headers={"Content-Type": "text/html"}),
-        "no object": Reply(b"[1]"),
-        "deep": Reply(b'{"x":' + b"[" * 100_000),
-        "empty": Reply(b""),
-        "redirect": Reply(b"", 307, {"Location": "/elsewhere"}),
-        "cut": replace(llm.answer(MEANT), cut=9),
-        "nothing": llm.answer(None),
-        "lines": llm.answer(f"{MEANT}\n{MEANT}"),
-        "long": llm.answer("Hotel Zola " * MOST_CHARS),
-        "declined": llm.answer("I'm sorry, but I can't assist with that."),
-        "unchanged": llm.answer(SAID),
-        "to no end": llm.answer(MEANT, CUTS[llm.api]),
-    }
-    return failure(int(how)) if how.isdigit() else lambda _: odd[how]
-
-
-@pytest.mark.parametrize("how", BAD)
+@pytest.mark.parametrize("how", [*BROKEN, *SAYINGS])
 async def test_a_rewriter_that_fails_makes_misses_and_refuses_no_store(
     how: str, remote: Settings, llm: LLM, models: Loaded
 ) -> None:
-    if how == "gone":
-        await llm.stop()
+    if how in SAYINGS:
+        llm.mode = lambda _: llm.answer(SAYINGS[how])
     else:
-        llm.mode = breaking(llm, how)
+        await llm.broken(how, MEANT)
     async with serving(remote, models) as (parts, keys):
         stored = await keep(parts, keys, messages=chat(*PARIS, SAID))
         assert stored.tiers == [Tier.EXACT, Tier.SEMANTIC]

@@ -48,6 +48,11 @@ def test_values_are_parsed() -> None:
         ("REWRITER_API_KEY", "a key"),
         ("REWRITER_TIMEOUT_S", "61"),
         ("REWRITER_CONCURRENCY", "0"),
+        ("JUDGE", "gemini"),
+        ("JUDGE_BASE_URL", "localhost"),
+        ("JUDGE_API_KEY", "a key"),
+        ("JUDGE_TIMEOUT_S", "0"),
+        ("JUDGE_CONCURRENCY", "0"),
         ("TRESHOLD", "0.9"),
     ],
 )
@@ -61,18 +66,23 @@ def test_workers_get_what_the_command_had(settings: Settings) -> None:
     assert from_environment(_exported(settings)) == settings
 
 
+@pytest.mark.parametrize("name", ["REWRITER", "JUDGE"])
 @pytest.mark.parametrize(
     ("given", "lacking"),
-    [
-        ({"REWRITER": "openai"}, "REWRITER_MODEL"),
-        ({"REWRITER": "anthropic", "REWRITER_MODEL": "m"}, "REWRITER_API_KEY"),
-    ],
+    [({"": "openai"}, "MODEL"), ({"": "anthropic", "_MODEL": "m"}, "API_KEY")],
 )
-def test_a_rewriter_needs_more_than_its_name(given: dict[str, str], lacking: str) -> None:
-    environ = {f"SEMCACHED_{name}": value for name, value in given.items()}
-    with pytest.raises(SettingsError, match=f"SEMCACHED_{lacking}: must be set"):
+def test_an_llm_needs_more_than_its_name(name: str, given: dict[str, str], lacking: str) -> None:
+    environ = {f"SEMCACHED_{name}{part}": value for part, value in given.items()}
+    with pytest.raises(SettingsError, match=f"SEMCACHED_{name}_{lacking}: must be set"):
         from_environment(environ)
-    assert from_environment(environ | {f"SEMCACHED_{lacking}": "m"}).rewriter == given["REWRITER"]
+    llm = from_environment(environ | {f"SEMCACHED_{name}_{lacking}": "m"}).llm(name.lower())
+    assert llm is not None
+    assert (llm.api, llm.model) == (given[""], "m")
+
+
+def test_no_llm_is_asked_unless_one_is_set() -> None:
+    settings = from_environment({"SEMCACHED_JUDGE": "off", "SEMCACHED_REWRITER": ""})
+    assert settings.llm("judge") is settings.llm("rewriter") is None
 
 
 def test_a_wrong_key_is_not_shown() -> None:
