@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from service.cache.wording.language import foreign
 from service.embedders.local import tokenizer
 from service.errors import StartupError
-from service.verifiers.language import foreign
 from service.verifiers.pairs import Encoded, encode, side
 
 WEIGHTS = Path(__file__).with_name("equivalence.onnx")

@@ -155,6 +155,7 @@ SIMILAR = [
     ("You can cancel it in the app.", "You can simply cancel it in the app"),
     ("- red\n- green", "* red\n* green"),
     ("Don't do that.", "Do not do that."),
+    ("Es ist sicher.", "Es ist sicher!"),
 ]
 APART = [
     (SHORT, "Refunds take 5 to 8 days."),
@@ -179,6 +180,12 @@ APART = [
     ("Good \U0001f44d", "Good \U0001f44e"),
     ("The refund is 5 euros.", "The refund is 5 euros, 6 euros."),
     ("Ask in the US office.", "Ask in the office."),
+    ("The desk is here.", "The desk is located elsewhere."),
+    ("Es ist sicher.", "Es ist nicht sicher."),
+    ("C'est possible.", "Ce n'est pas possible."),
+    ("Es posible.", "No es posible."),
+    ("\u9000\u6b3e\u9700\u8981\u4e94\u5929", "\u9000\u6b3e\u4e0d\u9700\u8981\u4e94\u5929"),
+    ("Das Licht ist an.", "Das Licht ist."),
 ]
 
 

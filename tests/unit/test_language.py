@@ -2,8 +2,8 @@
 
 import pytest
 
+from service.cache.wording.language import foreign
 from service.verifiers.crossencoder import CrossEncoder
-from service.verifiers.language import foreign
 from service.wiring import Loaded
 
 

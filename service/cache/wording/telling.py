@@ -8,6 +8,7 @@ it, so both are taken for something else.
 import unicodedata
 
 from service.cache.wording.entities import names
+from service.cache.wording.language import ENGLISH, FOREIGN, foreign
 from service.cache.wording.negation import LIKE_NOT, NOT
 from service.cache.wording.opposites import opposites
 from service.cache.wording.scope import GROUPS
@@ -17,11 +18,11 @@ LITTLE = frozenset(
     stem(word)
     for word in (
         "a an the this that these those which is are be been being am do does has have having of in on at "
-        "as and so then just there here it its also please hi hello thanks thank really actually very okay "
+        "as and so just it its also please hi hello thanks thank really actually very okay "
         "ok s t"
     ).split()
 )
-"""Words that come and go without telling anything else."""
+"""English words that come and go without telling anything else."""
 
 WEIGHTY = frozenset(
     stem(word)
@@ -45,9 +46,16 @@ def readable(text: Wording) -> bool:
 
 
 def agree(a: Wording, b: Wording) -> bool:
-    """Whether both tell the same in the same order, and one at most a word more."""
+    """Whether both tell the same in the same order, and one at most a word more.
+
+    Of another language than English nobody knows the little words, nor the weighty ones: all are compared.
+    """
+    if _signs(a) != _signs(b):
+        return False
+    if _foreign(a) or _foreign(b) or not (_english(a) or _english(b)):
+        return [word.fold for word in a.words] == [word.fold for word in b.words]
     mine, yours = sorted((_told(a), _told(b)), key=len)
-    if len(yours) - len(mine) > MOST_ADDED or _signs(a) != _signs(b):
+    if len(yours) - len(mine) > MOST_ADDED:
         return False
     added = _added(mine, yours)
     known = {*names(a), *names(b)}
@@ -57,6 +65,14 @@ def agree(a: Wording, b: Wording) -> bool:
 @once
 def _told(text: Wording) -> tuple[Word, ...]:
     return tuple(word for word in text.words if word.stem not in LITTLE)
+
+
+def _english(text: Wording) -> bool:
+    return any(word.fold in ENGLISH for word in text.words)
+
+
+def _foreign(text: Wording) -> bool:
+    return foreign(text.text) or any(word.fold in FOREIGN for word in text.words)
 
 
 def _added(mine: tuple[Word, ...], yours: tuple[Word, ...]) -> list[Word] | None:
