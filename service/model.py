@@ -200,6 +200,14 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(gt=0, le=0.5, description="Of mode `verified`: wrong answers of all requests, at most."),
     ] = 0.02
+    threshold_bounds: Annotated[
+        tuple[Threshold, Threshold] | None,
+        Meta(description="Of mode `adaptive`: within which it moves; null: 0.65 to 0.97, without verifier 0.85."),
+    ] = None
+    comparison: Annotated[
+        Comparison,
+        Meta(description="How an answer that was made afresh is compared with the one there was."),
+    ] = Comparison.SIMILAR
     shadow: Annotated[
         bool,
         Meta(description="Always miss, and note what would have been served, and whether it was right."),

@@ -15,7 +15,7 @@ from service.api.cache import MAX_BODY, HttpRequest
 from service.api.services import Services
 from service.api.wire import decoder, documented, encoded, parameters
 from service.cache.canonical import check_identifier
-from service.cache.decisions import UNIT, Review
+from service.cache.decided import UNIT, Review
 from service.cache.tickets import ticket
 from service.errors import InvalidInputError
 from service.model import EntryId, LookupId

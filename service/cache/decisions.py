@@ -5,16 +5,14 @@ to Redis within a second.
 """
 
 import random
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from msgspec import Struct
-
+from service.cache.decided import PLACES, UNIT, Decided, Review, answer_of, model_of
 from service.cache.digests import TenantKeys
 from service.cache.learning.strata import EXACT, stratum
 from service.cache.question import Question
-from service.model import Hit, JudgedCandidate, Miss, Nearest, Origin, Reason, Record, Tenant
+from service.model import Hit, JudgedCandidate, Miss, Nearest, Origin, Record, Tenant
 
 MOST_SAMPLED = 200
 """Hits to be judged that wait to be written."""
@@ -22,63 +20,6 @@ LONGEST = 16_384
 """Characters that are kept of each text to be judged."""
 MOST_WAITING = 20_000
 """Decisions of all tenants that wait; further ones are dropped, and counted."""
-UNIT = 10_000
-"""Similarities, thresholds and scores are kept as whole numbers of this part."""
-OUTCOMES: tuple[Origin | Reason, ...] = (
-    Origin.EXACT,
-    Origin.SEMANTIC,
-    Origin.MEMORY,
-    Reason.EMPTY,
-    Reason.BELOW_THRESHOLD,
-    Reason.GUARD,
-    Reason.POLICY,
-    Reason.DEGRADED,
-    Reason.EXPLORE,
-)
-"""Kept by position: append only."""
-_PLACES = {one: at for at, one in enumerate(OUTCOMES)}
-
-
-class Decided(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
-    """One lookup's decision. Fields are kept by position: append only, each with a default."""
-
-    lookup_id: bytes  # 16
-    at: int  # of OUTCOMES
-    entry_id: bytes | None = None  # 16: what was served; else what would have been, or was nearest
-    similarity: int = 0  # these three in parts of UNIT
-    threshold: int = 0
-    score: int | None = None  # the verifier's; None: it wasn't asked
-    generation: int = 0
-    rule: str | None = None  # the guard or policy behind a miss
-    seconds: int = 0  # how long it is kept
-    stratum: int = 0  # how certain a hit is: `learning.strata`
-    answer: int = 0  # which answer of the entry's was served, or would have been: `answer_of`
-
-    @property
-    def outcome(self) -> Origin | Reason:
-        """The tier of a hit, or the reason of a miss."""
-        return OUTCOMES[self.at]
-
-    @property
-    def is_hit(self) -> bool:
-        """Whether an answer was served."""
-        return isinstance(self.outcome, Origin)
-
-
-class Review(Struct, frozen=True, kw_only=True):
-    """A hit that waits for somebody's verdict."""
-
-    agent_type: str
-    decided: Decided
-    asked: str | None  # None: not kept, a user complained
-    stored: str  # the question that the answer was made for
-    response: str  # JSON, perhaps cut
-    note: str | None = None  # what a user said to it
-
-    @property
-    def id(self) -> str:
-        """Its lookup's."""
-        return self.decided.lookup_id.hex()
 
 
 class Sampled(NamedTuple):
@@ -108,6 +49,9 @@ class Decisions:
     def note(self, keys: TenantKeys, question: Question, answer: Hit | Miss) -> Decided | None:
         """One lookup's; None: it isn't kept."""
         policy = question.asked.policy
+        if question.trial is not None:
+            semantic = isinstance(answer, Hit) and answer.tier is Origin.SEMANTIC
+            question.trial.learned.count(decided=semantic or question.explored is not None)
         if not policy.decisions_s:
             return None
         if self._count >= MOST_WAITING:
@@ -156,23 +100,28 @@ class Decisions:
 def decided(question: Question, answer: Hit | Miss, seconds: int) -> Decided:
     """What is kept of an answer."""
     shown: JudgedCandidate | Nearest | None
-    if isinstance(answer, Hit):
-        shown = question.judged.get(answer.entry_id) or Nearest(answer.entry_id, answer.similarity)
+    served, found = question.served or question.shadowed, None
+    if served is not None:
+        _, candidate, found = served
+        shown = question.judged.get(candidate.entry_id) or Nearest(candidate.entry_id, candidate.similarity)
+    elif question.explored is not None:
+        shown, found = question.judged[question.explored.candidate.entry_id], question.explored.record
     else:
         shown = question.nearest()
     score = shown.verifier_score if isinstance(shown, JudgedCandidate) else None
     return Decided(
         lookup_id=bytes.fromhex(answer.lookup_id),
-        at=_PLACES[answer.tier if isinstance(answer, Hit) else answer.reason],
+        at=PLACES[answer.tier if isinstance(answer, Hit) else answer.reason],
         entry_id=None if shown is None else bytes.fromhex(shown.entry_id),
         similarity=0 if shown is None else round(UNIT * shown.similarity),
         threshold=round(UNIT * question.asked.threshold),
         score=None if score is None else round(UNIT * score),
-        generation=question.generation,
+        generation=0 if question.under is None else question.under.number,
         rule=answer.rule if isinstance(answer, Miss) and isinstance(answer.rule, str) else None,
         seconds=seconds,
         stratum=_stratum(question, answer, score),
-        answer=0 if question.served is None else answer_of(question.served[2]),
+        answer=0 if found is None else answer_of(found),
+        model=0 if question.under is None else model_of(question.under),
     )
 
 
@@ -194,8 +143,3 @@ def review_of(one: Decided, record: Record, asked: str | None, note: str | None 
         response=record.response.decode()[:LONGEST],
         note=note,
     )
-
-
-def answer_of(record: Record) -> int:
-    """Tells an entry's answers apart: another one's observations start anew."""
-    return zlib.crc32(record.response)

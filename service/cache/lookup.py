@@ -17,11 +17,24 @@ from service.cache.bypass import allowed, passed_by
 from service.cache.digests import TenantKeys
 from service.cache.embeddings import Embeddings, Wanted
 from service.cache.guards import Asked
+from service.cache.learning.learned import Learned
+from service.cache.learning.trial import Trial
 from service.cache.leases import Leases, Wish, life_s
 from service.cache.memory import Memory
 from service.cache.pointers import Pointers
 from service.cache.policy import DEFAULT, UNVERIFIED, filled, weighed
-from service.cache.ports import Budget, Clock, Embedder, Policies, Responses, Sought, Uses, Verifier, Work
+from service.cache.ports import (
+    Budget,
+    Clock,
+    Embedder,
+    Learning,
+    Policies,
+    Responses,
+    Sought,
+    Uses,
+    Verifier,
+    Work,
+)
 from service.cache.question import VERIFIED, Question
 from service.cache.recent import Share
 from service.cache.rewriting import Rewriting, as_it_is, is_wanted
@@ -74,7 +87,9 @@ class Lookup:
         redis_s: float,
         pointers: Pointers | None = None,
         memory: Memory | None = None,
+        learning: Learning | None = None,
     ) -> None:
+        self._learning = learning
         self._memory = memory or Memory(0)
         self._responses = responses
         self._embedder = embedder
@@ -104,6 +119,7 @@ class Lookup:
         threshold = own if request.threshold is None else request.threshold
         question = Question(
             query=query,
+            trial=self._trial(keys, request.agent_type, policy),
             tiers=allowed(request.tiers, policy),
             asked=Asked(query.identities, as_it_is(query, policy), threshold, policy),
             explain=request.explain,
@@ -117,6 +133,13 @@ class Lookup:
         elif (rule := passed_by(query, request, policy)) is not None:
             question.pass_by(rule)
         return question
+
+    def _trial(self, keys: TenantKeys, agent_type: str, policy: Policy) -> Trial | None:
+        """Of the mode `verified`; where nothing is learned, a new agent_type's."""
+        if policy.mode != "verified":
+            return None
+        learned = None if self._learning is None else self._learning.of(keys, agent_type)
+        return Trial(learned or Learned(), policy.max_error_rate)
 
     def name(self, request: QueryFields, keys: TenantKeys) -> str:
         """The id that a request's entry has.
@@ -155,7 +178,7 @@ class Lookup:
 
         Only under the current secret: what lies under the previous one, Redis serves.
         """
-        if Tier.EXACT not in question.tiers:
+        if Tier.EXACT not in question.tiers or question.asked.policy.shadow:
             return False
         entry_id = question.own_id
         kept = self._memory.get(keys.tenant, entry_id)
@@ -294,6 +317,8 @@ class Lookup:
             for question in (one for one in questions if one.tiers):
                 question.reason, question.rule = Reason.DEGRADED, None
         for question in questions:
+            if question.asked.policy.shadow:
+                question.shadow()
             if question.served is not None and question.asked.policy.max_entries is not None:
                 self._uses.hit(run.keys.tenant, question.served[2])
 
@@ -477,7 +502,7 @@ class Lookup:
             if self._verifier is None or question.needs_no_reading():
                 question.settle(0, None, 0.0)
         for rank in range(VERIFIED):
-            asked = [q for q in questions if q.served is None and len(q.held) > rank]
+            asked = [q for q in questions if q.is_open and len(q.held) > rank]
             if self._verifier is None or not asked:
                 return
             await self._read(self._verifier, asked, rank)

@@ -4,11 +4,11 @@ An outcome is kept under its lookup id, so that whoever says it twice says it on
 is worked out from the outcomes that are kept.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from service.cache.decisions import OUTCOMES, UNIT, Decided
+from service.cache.decided import OUTCOMES, UNIT, Decided
 from service.model import Origin, Reason
 
 Source = Literal["feedback", "review", "explore", "shadow"]
@@ -28,6 +28,7 @@ class Outcome(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False
     score: int | None = None
     generation: int = 0
     answer: int = 0  # which answer of the entry's: `answer_of`
+    model: int = 0  # whose similarities: `Decided.model`
     stratum: int = 0  # of `learning.strata`
 
     @property
@@ -51,6 +52,13 @@ class Outcome(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False
         return None if self.score is None else self.score / UNIT
 
 
+class Said(NamedTuple):
+    """An outcome, and when it was said, ms since 1970."""
+
+    at: int
+    outcome: Outcome
+
+
 def outcome_of(decided: Decided, source: Source, *, correct: bool) -> Outcome:
     """A verdict on what was decided.
 
@@ -70,5 +78,6 @@ def outcome_of(decided: Decided, source: Source, *, correct: bool) -> Outcome:
         score=decided.score,
         generation=decided.generation,
         answer=decided.answer,
+        model=decided.model,
         stratum=decided.stratum,
     )

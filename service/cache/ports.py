@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from service.cache.canonical import Identity, Vector
 from service.cache.digests import DigestKey, TenantKeys
 from service.cache.invalidation import Newer
+from service.cache.learning.learned import Learned
 from service.cache.tickets import Ticket
 from service.errors import SemcachedError
 from service.model import (
@@ -392,6 +393,16 @@ class Policies(Protocol):
 
     def tool(self, keys: TenantKeys, tool: str) -> ToolPolicy | None:
         """A tool's policy; the default where none was set; None: one was set and can't be read."""
+
+
+class Learning(Protocol):
+    """What outcomes say, in this process."""
+
+    def of(self, keys: TenantKeys, agent_type: str) -> Learned | None:
+        """What is known of an agent_type; None: nothing yet."""
+
+    def threshold(self, keys: TenantKeys, agent_type: str) -> float | None:
+        """Of the mode `adaptive`; None: it hasn't moved yet."""
 
 
 class NewTool(NamedTuple):

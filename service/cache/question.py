@@ -12,6 +12,7 @@ from service.cache.actions import acts
 from service.cache.canonical import LONGEST_TEXT, Query, Vector
 from service.cache.embeddings import Wanted
 from service.cache.guards import GUARDS, NOT_THERE, Asked, rejection, verdicts
+from service.cache.learning.trial import Trial
 from service.cache.lifetime import end_of
 from service.cache.ports import Search
 from service.cache.rewriting import is_wanted
@@ -76,7 +77,10 @@ class Question:
     found: Sequence[Candidate] | None = None  # nearest first; None: nobody has searched
     pointers: list[bytes | None] | None = None  # sealed, by identity; None: not asked for
     recalled: bool = False  # whether what is served comes from this process' memory
-    generation: int = 0  # its number
+    under: Generation | None = None  # what it was answered under
+    trial: Trial | None = None  # of policies with the mode `verified`
+    explored: Held | None = None  # might have been served
+    shadowed: tuple[Tier, Candidate, Record] | None = None  # would have been served
     number: int = 0  # of the last invalidation before it was looked up
     lookup_id: str | None = None
     cut: float | None = None  # the verifier's, where it was asked
@@ -119,7 +123,7 @@ class Question:
     @property
     def may_be_pointed(self) -> bool:
         """Of one that may be embedded: whether pointers are for it, which stand behind the exact tier."""
-        return not self.explain and Tier.EXACT in self.tiers
+        return not self.explain and Tier.EXACT in self.tiers and self.trial is None
 
     @property
     def wanted(self) -> Wanted:
@@ -172,7 +176,12 @@ class Question:
         """Serve a held candidate if its score reaches the cut; without a score, as it is."""
         held, self.cut = self.held[rank], cut
         passed = score is None or score >= cut
-        if score is not None:
+        if self.trial is not None:
+            passed = not self.trial.explores(held.candidate, held.record, score)
+        if not passed and self.trial is not None:
+            self.explored = held
+            self._reject(held.candidate, "explore")
+        elif score is not None:
             self.judged[held.candidate.entry_id] = msgspec.structs.replace(
                 self.judged[held.candidate.entry_id],
                 rejected_by=None if passed else "verifier",
@@ -181,6 +190,16 @@ class Question:
             )
         if passed:
             self.served = (Tier.SEMANTIC, held.candidate, held.record)
+
+    def _reject(self, candidate: Candidate, why: str) -> None:
+        judged = self.judged[candidate.entry_id]
+        self.judged[candidate.entry_id] = msgspec.structs.replace(judged, rejected_by=why)
+
+    def shadow(self) -> None:
+        """Answer nothing, whatever was found, and remember what it was."""
+        if self.served is not None:
+            self.shadowed, self.served = self.served, None
+            self.reason, self.rule = Reason.POLICY, "shadow"
 
     def forget(self) -> None:
         """As if no candidate had been seen."""
@@ -207,12 +226,19 @@ class Question:
         if self.reason is Reason.DEGRADED:
             return
         nearest = self.nearest()
-        if nearest is None:
+        if self.explored is not None:
+            self.reason, self.rule = Reason.EXPLORE, None
+        elif nearest is None:
             self.reason, self.rule = Reason.EMPTY, None
         elif nearest.rejected_by in GUARDS:
             self.reason, self.rule = Reason.GUARD, nearest.rejected_by
         else:
             self.reason, self.rule = Reason.BELOW_THRESHOLD, None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a further candidate may be served."""
+        return self.served is None and self.explored is None
 
     @property
     def missing(self) -> bool:
@@ -228,7 +254,8 @@ class Question:
 
     def token(self, now: int) -> str:
         """The lookup's id."""
-        self.lookup_id = self.lookup_id or issued(self.number, now)
+        fresh = self.explored is not None or self.shadowed is not None
+        self.lookup_id = self.lookup_id or issued(self.number, now, fresh=fresh)
         return self.lookup_id
 
     def answer(
@@ -242,7 +269,7 @@ class Question:
     ) -> Hit | Miss:
         """What goes over the wire; `now` in ms since 1970."""
         shown = self._decision(generation, stages_ms) if self.explain else UNSET
-        self.generation = 0 if generation is None else generation.number
+        self.under = generation
         lookup_id = self.token(now)
         if self.served is None:
             nearest = self.nearest()

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.cache.decisions import Decided, Decisions, Gathered
+from service.cache.decided import Decided
+from service.cache.decisions import Decisions, Gathered
 from service.cache.digests import MAC_BYTES, DigestKey, TenantKeys
 from service.cache.ports import Budget, Clock
 from service.cache.tickets import process_of, ticket

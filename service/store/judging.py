@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from service.cache.decisions import Decided, answer_of, review_of
+from service.cache.decided import Decided, answer_of
+from service.cache.decisions import review_of
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Where
 from service.cache.outcomes import Outcome, Source, outcome_of
@@ -109,7 +110,7 @@ class Judging:
             raise InvalidInputError("lookup_id", "has no entry")
         gone = not correct and await self._quarantine(keys, one)
         outcome: Outcome = outcome_of(one, source, correct=correct)
-        await self.outcomes.put(keys, agent_type, [outcome])
+        await self.outcomes.put(keys, agent_type, outcome)
         return Judged(one.entry_id.hex(), gone)
 
     async def _quarantine(self, keys: TenantKeys, one: Decided) -> bool:

@@ -23,9 +23,13 @@ class Keys:
         """A string: there while the entry, stored anew, may answer its own words only."""
         return f"{self.prefix}:{{{partition}}}:responses:quarantine:{entry_id}"
 
-    def outcomes(self, partition: int, tenant: str, agent_type: str) -> str:
-        """A sorted set: verdicts on a tenant's and agent_type's (by their digests) answers, by time."""
-        return f"{self.prefix}:{{{partition}}}:outcomes:{tenant}:{agent_type}"
+    def outcomes(self, partition: int, tenant: str, agent_type: str, model: int) -> str:
+        """A sorted set: verdicts on a tenant's agent_type's (by their digests) answers, by time, under a model."""
+        return f"{self.prefix}:{{{partition}}}:outcomes:{tenant}:{agent_type}:{model:08x}"
+
+    def learned(self, partition: int, tenant: str, agent_type: str, model: int) -> str:
+        """A string: the threshold that follows the verdicts, and its moves, sealed."""
+        return f"{self.prefix}:{{{partition}}}:learned:{tenant}:{agent_type}:{model:08x}"
 
     def reviews(self, partition: int, tenant: str) -> str:
         """A sorted set: lookup ids of hits that wait for a verdict, the least certain first."""

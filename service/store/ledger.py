@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from service.cache import figures
 from service.cache.accounting import Accounting
-from service.cache.decisions import Review
+from service.cache.decided import Review
 from service.cache.digests import TenantKeys
 from service.errors import StoreUnavailableError
 from service.store import stock

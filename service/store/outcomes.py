@@ -5,13 +5,11 @@ user) is a second one for the same lookup, and the later holds.
 """
 
 import hmac
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 
 from service.cache.digests import DigestKey, TenantKeys
-from service.cache.outcomes import Outcome
+from service.cache.outcomes import Outcome, Said
 from service.cache.ports import Budget, Clock
 from service.store.client import RedisClient
 from service.store.keys import Keys
@@ -32,13 +30,6 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Outcome)
 
 
-class Said(NamedTuple):
-    """An outcome, and when it was said, ms since 1970."""
-
-    at: int
-    outcome: Outcome
-
-
 class RedisOutcomes:
     """Keeps and reads them."""
 
@@ -51,33 +42,30 @@ class RedisOutcomes:
         self._clock = clock
         self._most = most
 
-    async def put(self, keys: TenantKeys, agent_type: str, some: Sequence[Outcome]) -> None:
-        """Keep outcomes; those that are kept already stay as they are.
+    async def put(self, keys: TenantKeys, agent_type: str, one: Outcome) -> None:
+        """Keep an outcome; one that is kept already stays as it is.
 
         Raises:
             StoreUnavailableError: Redis does not answer, or has no room.
         """
-        if not some:
-            return
-        name, now = self._name(keys, keys.current, agent_type), self._clock()
-        members = [part for one in some for part in (now, sealed(one, keys.current))]
+        name = self._name(keys, keys.current, agent_type, one.model)
         await self._redis.values(
             [
-                ("ZADD", name, "NX", *members),
+                ("ZADD", name, "NX", self._clock(), sealed(one, keys.current)),
                 ("ZREMRANGEBYRANK", name, 0, -(self._most + 1)),
                 ("PEXPIRE", name, KEPT_MS),
             ],
             Budget(TRIP_S),
         )
 
-    async def read(self, keys: TenantKeys, agent_type: str, since: int = 0) -> list[Said]:
-        """What was said since `since`, ms since 1970, in order; of a lookup perhaps more than once.
+    async def read(self, keys: TenantKeys, agent_type: str, model: int, since: int = 0) -> list[Said]:
+        """What was said under a model since `since`, ms since 1970, in order; of a lookup perhaps more than once.
 
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
         commands = [
-            ("ZRANGE", self._name(keys, key, agent_type), since, "+inf", "BYSCORE", "WITHSCORES")
+            ("ZRANGE", self._name(keys, key, agent_type, model), since, "+inf", "BYSCORE", "WITHSCORES")
             for key in keys.keys
         ]
         replies = await self._redis.values(commands, Budget(TRIP_S))
@@ -89,8 +77,9 @@ class RedisOutcomes:
         ]
         return sorted(found, key=lambda one: one.at)
 
-    def _name(self, keys: TenantKeys, key: DigestKey, agent_type: str) -> str:
-        return self._keys.outcomes(self._responses.partition(keys), key.tenant, key.agent_type(agent_type))
+    def _name(self, keys: TenantKeys, key: DigestKey, agent_type: str, model: int) -> str:
+        partition = self._responses.partition(keys)
+        return self._keys.outcomes(partition, key.tenant, key.agent_type(agent_type), model)
 
 
 def sealed(one: Outcome, key: DigestKey) -> bytes:

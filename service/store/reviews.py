@@ -6,14 +6,17 @@ from typing import NamedTuple
 
 import msgspec
 
-from service.cache.decisions import Review
+from service.cache.decided import Review
 from service.cache.digests import DigestKey, TenantKeys
+from service.cache.learning.strata import STRATA
 from service.cache.ports import Budget
 from service.store.client import Command, RedisClient
 from service.store.keys import Keys
 from service.store.records import seal_text, unseal_text
 from service.store.responses import RedisResponses
 
+ANYWHERE = 0.5
+"""Share of the hits that stand in the queue by chance alone."""
 MOST = 2000
 """Hits of a tenant that wait: beyond it the most certain go."""
 KEPT_MS = 30 * 86_400_000
@@ -48,7 +51,7 @@ class RedisReviews:
         queue, commands = self._keys.reviews(partition, key.tenant), list[Command]()
         for one in some:
             item = self._keys.review(partition, key.tenant, one.id)
-            rank = one.decided.stratum - (one.note is not None) + random.random()  # noqa: S311 - no secret
+            rank = _rank(one)
             commands.append(("SET", item, _sealed(one, key), "PX", KEPT_MS))
             commands.append(("ZADD", queue, "NX", rank, one.id))
         commands.append(("ZREMRANGEBYRANK", queue, self._most, -1))
@@ -122,6 +125,14 @@ class RedisReviews:
         """
         queue = self._keys.reviews(self._responses.partition(keys), keys.current.tenant)
         return int(await self._redis.call("ZCARD", queue))
+
+
+def _rank(one: Review) -> float:
+    """Complaints, then the least certain; every other hit stands anywhere, which says more of the sure ones."""
+    chance, anywhere = random.random(), random.random() < ANYWHERE  # noqa: S311 - no secret
+    if one.note is not None:
+        return chance - 1
+    return STRATA * chance if anywhere else one.decided.stratum + chance
 
 
 def _sealed(one: Review, key: DigestKey) -> bytes:

@@ -4,7 +4,8 @@ import pytest
 from redis import Redis
 
 from service.api.auth import operator
-from service.cache.decisions import UNIT, Decided, Decisions, Gathered
+from service.cache.decided import UNIT, Decided
+from service.cache.decisions import Decisions, Gathered
 from service.cache.digests import TenantKeys
 from service.cache.ports import Work
 from service.cache.tickets import issued

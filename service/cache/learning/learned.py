@@ -1,0 +1,110 @@
+"""What the outcomes of an agent_type say, worked out as they come; nothing here is kept elsewhere."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from service.cache.learning.observations import KEPT, Observation
+from service.cache.learning.pooled import Prior, unlearned
+from service.cache.learning.verified import Fit, allowance, explore_probability, posterior
+from service.cache.outcomes import Said
+from service.model import Origin
+
+AGAIN = 1.1
+"""How many times as many outcomes there are when the prior is fitted again."""
+FIRST = 16
+"""Outcomes for a first fit."""
+FITS = 20_000
+MOST = 30_000
+"""Outcomes that a process keeps in mind."""
+
+Answer = tuple[bytes, int]
+"""An entry and which of its answers."""
+
+
+class Seen(NamedTuple):
+    """An observation, and when it was made, ms since 1970."""
+
+    at: int
+    observation: Observation
+
+
+class Learned:
+    """Of one agent_type, under one embedding model."""
+
+    def __init__(self) -> None:
+        self.said: dict[bytes, Said] = {}
+        self.until = 0  # when the last of it was said
+        self.prior: Prior = unlearned()
+        self.requests = self.decided = 0  # since this process started
+        self._fitted = 0
+        self._seen: dict[Answer, dict[bytes, Seen]] = defaultdict(dict)
+        self._fits: dict[Answer, Fit] = {}
+
+    def take(self, some: Iterable[Said]) -> bool:
+        """What was said, in order; of a lookup the last holds. Whether the prior is to be fitted again."""
+        for one in some:
+            self.until = max(self.until, one.at)
+            known = self.said.get(one.outcome.lookup_id)
+            if known is not None and (known.outcome == one.outcome or known.at > one.at):
+                continue
+            self.said[one.outcome.lookup_id] = one
+            self._observe(one)
+        if len(self.said) > MOST:
+            self._forget()
+        return len(self.said) >= max(FIRST, AGAIN * self._fitted)
+
+    def _forget(self) -> None:
+        """The older half."""
+        kept = sorted(self.said.values(), key=lambda one: one.at)[len(self.said) // 2 :]
+        self.said = {one.outcome.lookup_id: one for one in kept}
+        self._seen.clear()
+        self._fits.clear()
+        self._fitted = min(self._fitted, len(kept))
+        for one in kept:
+            self._observe(one)
+
+    def _observe(self, one: Said) -> None:
+        outcome = one.outcome
+        if outcome.outcome in {Origin.EXACT, Origin.MEMORY}:
+            return
+        name = outcome.entry_id, outcome.answer
+        seen = Observation(outcome.cosine, outcome.verified, outcome.correct)
+        self._seen[name][outcome.lookup_id] = Seen(one.at, seen)
+        self._fits.pop(name, None)
+
+    def rows(self) -> tuple[list[Answer], list[Observation]]:
+        """Which answer each observation is of, and the observations, the oldest first: what `fitted` takes."""
+        rows = sorted(
+            ((at, name, seen) for name, each in self._seen.items() for at, seen in each.values()),
+            key=lambda row: row[0],
+        )
+        return [name for _, name, _ in rows], [seen for *_, seen in rows]
+
+    def count(self, *, decided: bool) -> None:
+        """A request, and whether there was a candidate to decide about."""
+        self.requests += 1
+        self.decided += decided
+
+    def follow(self, prior: Prior, outcomes: int) -> None:
+        """Go by a prior that was fitted to so many outcomes."""
+        self.prior, self._fitted = prior, outcomes
+        self._fits.clear()
+
+    def fit(self, name: Answer) -> Fit:
+        """Of an entry's answer; worked out once, some 100 µs."""
+        found = self._fits.get(name)
+        if found is None:
+            each = self._seen.get(name)
+            seen = [] if each is None else [one.observation for one in sorted(each.values())][-KEPT:]
+            if len(self._fits) >= FITS:
+                self._fits.clear()
+            found = self._fits[name] = posterior(self.prior, seen)
+        return found
+
+    def explore_probability(
+        self, name: Answer, similarity: float, score: float | None, max_error_rate: float
+    ) -> float:
+        """How likely it is to be asked afresh: wrong answers stay within that share of all requests."""
+        allowed = allowance(max_error_rate, self.requests, self.decided)
+        return explore_probability(self.fit(name), similarity, score, allowed)

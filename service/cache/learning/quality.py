@@ -1,0 +1,112 @@
+"""How often an agent_type's answers were wrong lately, from what was counted and what was said."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from service.cache.accounting import DAY_MS, Field
+from service.cache.decided import UNIT
+from service.cache.learning.adaptive import Aim, Verdict
+from service.cache.learning.places import Source
+from service.cache.learning.rates import Basis, Checked, Stratum, estimate
+from service.cache.learning.strata import STRATA
+from service.cache.outcomes import Outcome, Said
+from service.cache.tickets import ticket
+from service.model import Policy
+
+DAYS = 7
+"""Whole days, today's included."""
+BOUNDS, BOUNDS_UNREAD = (0.65, 0.97), (0.85, 0.97)
+"""Within which a threshold moves where a policy doesn't say, with a verifier and without."""
+SOURCES = {
+    "feedback": Source.FEEDBACK,
+    "review": Source.REVIEW,
+    "explore": Source.SHADOW,
+    "shadow": Source.SHADOW,
+}
+AT_ONCE = 1000
+
+
+class Quality(Struct, frozen=True, kw_only=True):
+    """The live false-hit rate: wrong answers among those served."""
+
+    false_hit_rate: Annotated[float | None, Meta(description="0 to 1; null: there are no verdicts.")]
+    low: Annotated[float, Meta(description="The 95 % interval's lower end.")]
+    high: Annotated[float, Meta(description="Its upper end.")]
+    basis: Annotated[
+        Basis,
+        Meta(
+            description="`reviews`, `feedback` (as if given at random), `complaints` (nobody said that an "
+            "answer was right: a lower bound), `none`."
+        ),
+    ]
+    hits: Annotated[int, Meta(description="Hits in that time.")]
+    verdicts: Annotated[int, Meta(description="Hits with a verdict.")]
+    wrong: Annotated[int, Meta(description="Of these.")]
+    days: Annotated[int, Meta(description="How far back, in whole days.")]
+
+
+def aim_of(policy: Policy) -> Aim:
+    """Within which thresholds a policy's moves."""
+    bounds = BOUNDS if policy.guarded("verifier") else BOUNDS_UNREAD
+    return Aim(*(policy.threshold_bounds or bounds))
+
+
+def quality(counts: Mapping[Field, int], said: Iterable[Said], now: int) -> Quality:
+    """Of the last days; `now` in ms since 1970."""
+    first = now // DAY_MS - DAYS + 1
+    strata, checked = _counted(counts, said, first)
+    found = estimate(strata, checked)
+    return Quality(
+        false_hit_rate=None if found.rate is None else round(found.rate, 6),
+        low=round(found.low, 6),
+        high=round(found.high, 6),
+        basis=found.basis,
+        hits=found.hits,
+        verdicts=found.verdicts,
+        wrong=found.wrong,
+        days=DAYS,
+    )
+
+
+def hits_by_stratum(counts: Mapping[Field, int], first_day: int = 0) -> list[int]:
+    """Hits whose decision was kept, the least certain first."""
+    found = [0] * STRATA
+    for one, number in counts.items():
+        if one[0] == "strata" and int(one[1]) >= first_day and int(one[2]) < STRATA:
+            found[int(one[2])] += number
+    return found
+
+
+def verdicts(said: Iterable[Said]) -> list[Verdict]:
+    """For mode `adaptive`: one per lookup, the last, in the order in which they were said."""
+    last = {one.outcome.lookup_id: one for one in sorted(said)}
+    found: list[Verdict] = []
+    for place, (at, one) in enumerate(sorted(last.values())):
+        number = at * AT_ONCE + place % AT_ONCE
+        source = SOURCES[one.source]
+        found.append(Verdict(number, one.cosine, one.correct, source, one.threshold / UNIT, one.stratum))
+    return found
+
+
+def _counted(
+    counts: Mapping[Field, int], said: Iterable[Said], first: int
+) -> tuple[list[Stratum], Checked]:
+    told: dict[bytes, dict[str, Outcome]] = defaultdict(dict)
+    for _, one in said:
+        if one.was_served and ticket(one.lookup_id.hex()).at // DAY_MS >= first:
+            told[one.lookup_id][one.source] = one
+    tallies = [[0, 0, 0, 0] for _ in range(STRATA)]
+    both = [0, 0, 0, 0]
+    for each in told.values():
+        user, reviewer = each.get("feedback"), each.get("review")
+        if user is not None and reviewer is not None:
+            both[2 * (not user.correct) + (user.correct != reviewer.correct)] += 1
+        elif reviewer is not None:
+            tallies[reviewer.stratum][not reviewer.correct] += 1
+        elif user is not None:
+            tallies[user.stratum][2 + (not user.correct)] += 1
+    hits = hits_by_stratum(counts, first)
+    return [Stratum(count, *one) for count, one in zip(hits, tallies, strict=True)], Checked(*both)

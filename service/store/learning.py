@@ -1,0 +1,204 @@
+"""What is learned, per tenant and agent_type: followed from the outcomes in Redis, and, of the mode `adaptive`, moved.
+
+Each process reads the outcomes and works out the rest; only the adaptive threshold with its moves is kept, written
+by whoever has the turn.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from service.cache.accounting import Field
+from service.cache.decided import model_of
+from service.cache.digests import TenantKeys
+from service.cache.learning.adaptive import State, next_state, undo
+from service.cache.learning.learned import Learned
+from service.cache.learning.pooled import fitted
+from service.cache.learning.quality import Quality, hits_by_stratum, quality, verdicts
+from service.cache.ports import Clock, Policies
+from service.errors import InvalidInputError, StoreUnavailableError
+from service.model import Tenant
+from service.store.client import RedisClient
+from service.store.keys import Keys
+from service.store.outcomes import RedisOutcomes
+from service.store.records import seal_text, unseal_text
+from service.store.responses import RedisResponses
+from service.store.stats import RedisStats
+
+log = logging.getLogger(__name__)
+
+OVERLAP_MS = 5000
+"""What was said so long before what was read last is read again: others' clocks and writes are late."""
+TURN_MS = 3000
+MOST = 1000
+"""Agent_types whose outcomes a process follows; further ones begin anew."""
+
+
+@dataclass(slots=True)
+class Known:
+    """Of an agent_type under a model."""
+
+    keys: TenantKeys
+    agent_type: str
+    model: int
+    learned: Learned = field(default_factory=Learned)
+    state: State | None = None  # of the mode `adaptive`
+
+
+class RedisLearning:
+    """Fulfils `cache.ports.Learning`."""
+
+    def __init__(
+        self,
+        redis: RedisClient,
+        keys: Keys,
+        responses: RedisResponses,
+        *,
+        outcomes: RedisOutcomes,
+        stats: RedisStats,
+        policies: Policies,
+        clock: Clock,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._responses = responses
+        self._outcomes = outcomes
+        self._stats = stats
+        self._policies = policies
+        self._clock = clock
+        self._known: dict[tuple[Tenant, str], Known] = {}
+
+    def of(self, keys: TenantKeys, agent_type: str) -> Learned:
+        """See `cache.ports.Learning`. From the first time on its outcomes are followed."""
+        return self._of(keys, agent_type).learned
+
+    def threshold(self, keys: TenantKeys, agent_type: str) -> float | None:
+        """See `cache.ports.Learning`."""
+        state = self._of(keys, agent_type).state
+        return None if state is None else state.threshold
+
+    async def refresh(self) -> None:
+        """Follow what was said since the last time.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        for one in list(self._known.values()):
+            await self._follow(one)
+            if self._mode(one) == "adaptive":
+                await self._move(one)
+
+    async def quality(self, keys: TenantKeys, agent_type: str) -> Quality:
+        """How often its answers were wrong lately.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        one = self._of(keys, agent_type)
+        await self._follow(one)
+        return quality(await self._counts(one), one.learned.said.values(), self._clock())
+
+    async def state(self, keys: TenantKeys, agent_type: str) -> State | None:
+        """Of the mode `adaptive`: its threshold and moves; None: it has not been in that mode.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        one = self._of(keys, agent_type)
+        return await self._read(one)
+
+    async def undo(self, keys: TenantKeys, agent_type: str, number: int) -> State:
+        """Take the last move back.
+
+        Raises:
+            InvalidInputError: the last move isn't that one.
+            StoreUnavailableError: Redis does not answer, or another process is at it: try again.
+        """
+        one = self._of(keys, agent_type)
+        if not await self._turn(one):
+            raise StoreUnavailableError("the threshold is being moved; try again")
+        before = await self._read(one)
+        now = self._clock()
+        after = None if before is None else undo(before, number, hits_by_stratum(await self._counts(one)), now)
+        if after is None or after == before:
+            raise InvalidInputError("number", "is not the last move's")
+        await self._write(one, after)
+        return after
+
+    def _of(self, keys: TenantKeys, agent_type: str) -> Known:
+        name = keys.tenant, agent_type
+        generation = self._responses.generation
+        model = 0 if generation is None else model_of(generation)
+        found = self._known.get(name)
+        if found is None or found.model != model:
+            if len(self._known) >= MOST:
+                self._known.pop(next(iter(self._known)))
+            found = self._known[name] = Known(keys, agent_type, model)
+        return found
+
+    def _mode(self, one: Known) -> str | None:
+        policy = self._policies.of(one.keys, one.agent_type)
+        return None if policy is None else policy.mode
+
+    async def _follow(self, one: Known) -> None:
+        since = max(0, one.learned.until - OVERLAP_MS)
+        said = await self._outcomes.read(one.keys, one.agent_type, one.model, since)
+        if one.learned.take(said):
+            names, seen = one.learned.rows()
+            prior = await asyncio.to_thread(fitted, names, seen)
+            one.learned.follow(prior, len(names))
+
+    async def _counts(self, one: Known) -> Mapping[Field, int]:
+        counted = await self._stats.of(one.keys, one.agent_type)
+        return {} if counted is None else counted.counts
+
+    async def _move(self, one: Known) -> None:
+        """Of processes that follow the same, the one that has the turn writes; all go by what is written."""
+        one.state = await self._read(one)
+        policy = self._policies.of(one.keys, one.agent_type)
+        generation = self._responses.generation
+        if policy is None or generation is None:
+            return
+        aim = aim_of(policy)
+        before = one.state or State(threshold=policy.threshold or generation.threshold)
+        new = [it for it in verdicts(one.learned.said.values()) if it.number > before.seen]
+        if not new and one.state is not None and aim.least <= before.threshold <= aim.greatest:
+            return
+        if not await self._turn(one):
+            return
+        hits = hits_by_stratum(await self._counts(one))
+        after = next_state(before, new, aim, hits, self._clock())
+        for move in after.moves[len(before.moves) :]:
+            log.info("a threshold moved from %.3f to %.3f: %s", move.before, move.after, move.why.value)
+        await self._write(one, after)
+
+    async def _turn(self, one: Known) -> bool:
+        name = self._name(one) + ":turn"
+        return bool(await self._redis.call("SET", name, secrets.token_hex(8), "NX", "PX", TURN_MS))
+
+    async def _read(self, one: Known) -> State | None:
+        name = self._name(one)
+        for key in one.keys.keys:
+            blob = await self._redis.call("GET", self._name(one))
+            text = None if blob is None else unseal_text(blob, name, key)
+            if text is not None:
+                try:
+                    one.state = msgspec.json.decode(text, type=State)
+                except msgspec.DecodeError:  # of another version
+                    return None
+                return one.state
+        return None
+
+    async def _write(self, one: Known, state: State) -> None:
+        name = self._name(one)
+        text = msgspec.json.encode(state).decode()
+        await self._redis.call("SET", name, seal_text(text, name, one.keys.current))
+        one.state = state
+
+    def _name(self, one: Known) -> str:
+        partition, key = self._responses.partition(one.keys), one.keys.current
+        return self._keys.learned(partition, key.tenant, key.agent_type(one.agent_type), one.model)
