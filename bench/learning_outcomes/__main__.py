@@ -6,12 +6,13 @@ accuracy), `adaptive` (real questions: where does the threshold go?); all if non
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from bench.learning_outcomes import live, moving, plot, steady, tables
-from bench.learning_outcomes.streams import SETS, loaded, warmed
+from bench.learning_outcomes.streams import SETS, Pairs, loaded
 from bench.quality.__main__ import ROOT, about, plain
 from bench.quality.sets import Absent
 
@@ -27,11 +28,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the public sets")
     parser.add_argument("--sets", default=",".join(SETS), help="only these, with commas between")
     parser.add_argument("--streams", type=int, default=200, help="simulated streams of each kind")
-    parser.add_argument("--verdicts", type=int, default=4000, help="of each steady stream")
+    parser.add_argument("--verdicts", type=int, default=3000, help="of each steady stream")
     parser.add_argument("--length", type=int, default=20_000, help="questions of each real stream")
-    parser.add_argument("--seeds", type=int, default=3, help="how often who gives feedback is drawn")
+    parser.add_argument("--seeds", type=int, default=2, help="how often who gives feedback is drawn")
     parser.add_argument("--cache", type=Path, default=ROOT / ".bench", help="keeps vectors and scores")
-    parser.add_argument("--output", type=Path, help="write the figures as JSON; the plot beside it, as .svg")
+    parser.add_argument(
+        "--output", type=Path, help="write the figures as JSON, the plot beside it; parts not run stay"
+    )
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"PART: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
@@ -48,7 +51,7 @@ def rates_part(given: argparse.Namespace) -> dict[str, Any]:
 
 def steady_part(given: argparse.Namespace) -> dict[str, Any]:
     """How often the threshold moves though nothing changes."""
-    streams = max(1, given.streams // 4)
+    streams = max(1, given.streams // 10)
     found = [
         steady.measured(accuracy, cliff, streams, given.verdicts, SEED)
         for cliff in (None, steady.CLIFF)
@@ -71,7 +74,7 @@ def adaptive_part(given: argparse.Namespace) -> dict[str, Any]:
             print(f"skipped {name}: {absent[-1].why}")
             continue
         one = loaded(given.data, name, given.length, given.cache)
-        pairs = warmed(one, given.cache, moving.GRID)
+        pairs = Pairs(one, given.cache)
         results.append(
             {"set": name, "arms": [moving.arm(one, pairs, arm, given.seeds) for arm in moving.ARMS]}
         )
@@ -84,11 +87,14 @@ def adaptive_part(given: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     given = arguments()
     run = {"rates": rates_part, "steady": steady_part, "adaptive": adaptive_part}
-    result = about()
-    result["command"] = result["command"].replace("bench.quality", "bench.learning_outcomes", 1)
+    kept = given.output is not None and given.output.exists()
+    result = json.loads(given.output.read_text("utf-8")) if kept else {}
+    result |= about()
+    command = " ".join(["python -m bench.learning_outcomes", *sys.argv[1:]])
+    del result["command"]
     for name in given.parts or PARTS:
         begun = time.monotonic()
-        result[name] = run[name](given)
+        result[name] = {"command": command, **run[name](given)}
         result[name]["took_s"] = round(time.monotonic() - begun)
     if given.output:
         found = plain(result)

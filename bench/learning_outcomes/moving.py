@@ -152,7 +152,7 @@ def arm(one: Stream, pairs: Pairs, how: Arm, seeds: int) -> dict[str, Any]:
         "greatest": how.aim.greatest,
         "static": [
             {"start": at, "all": shares(run(one, pairs, still, start=at, told=NOTHING).windows)}
-            for at in GRID
+            for at in (() if how.aim.exact else GRID)
         ],
         "runs": [_told(one, pairs, how, (start, told), seeds) for start in how.starts for told in how.told],
     }
@@ -178,7 +178,8 @@ def _told(one: Stream, pairs: Pairs, how: Arm, which: tuple[float, Told], seeds:
 def told_move(move: Move) -> dict[str, Any]:
     return {
         "from": move.before, "to": move.after, "why": move.why, "basis": move.basis,
-        "verdicts": move.verdicts, "wrong": move.wrong, "low": move.low, "high": move.high, "noise": move.noise,
+        "verdicts": move.verdicts, "wrong": move.wrong, "low": move.low, "high": move.high,
+        "noise": move.noise,
     }  # fmt: skip
 
 

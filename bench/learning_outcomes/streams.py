@@ -6,12 +6,12 @@ What a pair of texts is found to be is computed once and kept on disk.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from bench.quality.streams import stream
 from bench.quality.vectors import embedded
@@ -50,10 +50,15 @@ class Stream(NamedTuple):
 def loaded(data: Path, name: str, length: int, cache: Path) -> Stream:
     """The stream of a set, with each text's neighbours."""
     rows = stream(data, name, length)
+    return made(name, [(row["text"], row["class"]) for row in rows], cache)
+
+
+def made(name: str, rows: Sequence[tuple[str, str]], cache: Path) -> Stream:
+    """A stream of questions and the classes of their right answers."""
     places: dict[str, int] = {}
     classes: dict[str, int] = {}
-    asked = [places.setdefault(row["text"], len(places)) for row in rows]
-    answers = [classes.setdefault(row["class"], len(classes)) for row in rows]
+    asked = [places.setdefault(text, len(places)) for text, _ in rows]
+    answers = [classes.setdefault(answer, len(classes)) for _, answer in rows]
     texts = list(places)
     vectors = embedded(MiniLM(1), texts, cache)
     found = np.nan_to_num(vectors.rows[[vectors.at[text] for text in texts]])
@@ -134,16 +139,3 @@ class Cache:
             if not self._verified:
                 return Served(other, similarity, UNREAD)
         return None
-
-
-def warmed(one: Stream, cache: Path, thresholds: tuple[float, ...]) -> Pairs:
-    """What lookups at those thresholds ask of pairs."""
-    pairs = Pairs(one, cache)
-    for verified in (False, True):
-        for threshold in thresholds:
-            entries = Cache(one, pairs, verified=verified)
-            for text, answer in tqdm(zip(one.asked, one.answers, strict=True), one.name, disable=None):
-                if text not in entries.stored and entries.candidate(text, threshold) is None:
-                    entries.stored[text] = answer
-    pairs.keep()
-    return pairs
