@@ -21,8 +21,8 @@ from service.errors import EmbedderError, JudgeError
 from service.model import Comparison, Policy
 from service.telemetry import JUDGE_FAILURES
 
-CUT = 0.9
-"""Least cosine of two answers in nearly the same words: measured by bench/comparing.py, for MiniLM."""
+CUT = 0.95
+"""Least cosine of two answers in nearly the same words: see bench/comparing.py; chosen for MiniLM."""
 
 _FENCED = re.compile(r"```(?:json)?\s*([\[{].*[\]}])\s*```", re.DOTALL)
 
