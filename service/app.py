@@ -22,6 +22,7 @@ from service.api import (
     health,
     invalidation,
     langcache,
+    learning,
     policies,
     proxy,
     stats,
@@ -67,6 +68,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             opened(settings, redis_url, loaded) as parts,
             _background(_Attachment(parts)) as attachment,
             parts.ledger.kept(),
+            parts.comparer.running(),
         ):
             services = Services(
                 lookup=parts.lookup,
@@ -81,6 +83,8 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 ledger=parts.ledger,
                 invalidator=parts.invalidator,
                 judging=parts.judging,
+                learning=parts.learning,
+                comparer=parts.comparer,
                 rules=parts.rules,
                 entries=parts.entries,
                 passage=parts.passage,
@@ -102,6 +106,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             *(entries.get_entry, entries.delete_entry, entries.list_entries, entries.clear),
             *(invalidation.invalidate, invalidation.event),
             *(feedback.feedback, feedback.list_reviews, feedback.review),
+            *(learning.get_learning, learning.undo_move),
             *(invalidation.get_rules, invalidation.put_rule, invalidation.delete_rule),
             langcache.router(),
             *(health.livez, health.readyz, health.metrics),
@@ -140,6 +145,7 @@ class _Attachment:
                 await self._parts.responses.refresh()
             await self._parts.responses.usable()
             await self._parts.policies.refresh()
+            await self._parts.learning.refresh()
         except (StoreUnavailableError, EmbedderError, StartupError) as error:
             self._note(str(error), log_it=type(error) is not StoreUnavailableError)
         except Exception:  # a defect must not end the watch

@@ -202,7 +202,7 @@ class Policy(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     ] = 0.02
     threshold_bounds: Annotated[
         tuple[Threshold, Threshold] | None,
-        Meta(description="Of mode `adaptive`: within which it moves; null: 0.65 to 0.97, without verifier 0.85."),
+        Meta(description="Of mode `adaptive`: where it moves; null: 0.65 (without verifier 0.85) to 0.97."),
     ] = None
     comparison: Annotated[
         Comparison,

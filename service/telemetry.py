@@ -86,6 +86,9 @@ TOKENS_SAVED = Counter(
 )
 MONEY_SAVED = Counter("semcached_usd_saved", "What those answers cost when they were made, USD.", ["tenant"])
 MONEY_SPENT = Counter("semcached_usd_spent", "Tokens embedded by an API, by list price, USD.", ["tenant"])
+COMPARED = Counter(
+    "semcached_compared", "Fresh answers held against cached ones, by what came out.", ["verdict"]
+)
 DECISIONS_DROPPED = Counter(
     "semcached_decisions_dropped", "Decisions that were not kept: too many, or Redis away."
 )

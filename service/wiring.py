@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from service import migrate
 from service.cache import prices
 from service.cache.accounting import Accounting
+from service.cache.comparing import Comparing
 from service.cache.digests import Keyring
 from service.cache.embeddings import Embeddings, embeddings
 from service.cache.faceted import FacetedLookup
@@ -19,13 +20,14 @@ from service.cache.leases import Leases, leases
 from service.cache.lookup import Lookup
 from service.cache.memory import Memory
 from service.cache.pointers import Pointers, pointers
-from service.cache.ports import Embedder, Policies, Rewriter, Verifier
+from service.cache.ports import Embedder, Judge, Policies, Rewriter, Verifier
 from service.cache.rewriting import rewriting
 from service.cache.store import Store
 from service.cache.tools import Tools
 from service.cache.usage import Uses
 from service.embedders.batching import Model, batching
 from service.errors import LayoutError, SettingsError
+from service.judges import llm as judges_of
 from service.migrate.draining import Draining
 from service.model import Generation
 from service.providers.upstream import upstream
@@ -37,6 +39,7 @@ from service.store.client import RedisClient, connected
 from service.store.decisions import RedisDecisions
 from service.store.embeddings import RedisEmbeddings
 from service.store.entries import Entries
+from service.store.fresh import Comparer
 from service.store.index import (
     as_found,
     cuts_off_silently,
@@ -48,6 +51,7 @@ from service.store.invalidator import Invalidator
 from service.store.judging import Judging
 from service.store.keys import Keys
 from service.store.layout import check_secret, read_layout
+from service.store.learning import RedisLearning
 from service.store.leases import RedisLeases
 from service.store.ledger import Ledger
 from service.store.live import generations_of
@@ -88,6 +92,8 @@ class Parts:
     embeddings: Embeddings
     invalidator: Invalidator
     judging: Judging
+    learning: RedisLearning
+    comparer: Comparer
     rules: RedisRules
     entries: Entries
     memory: Memory
@@ -228,11 +234,22 @@ async def opened(
         _embedder(settings, loaded.embedder) as embedder,
         _verifier(settings, loaded.verifier) as verifier,
         _rewriter(settings) as rewriter,
+        _judge(settings) as judge,
     ):
         responses = RedisResponses(redis, keys)
         ledger, accounting = ledger_of(settings, redis, keys, keyring, responses)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
         kept = RedisEmbeddings(redis, keys, responses, settings.embeddings_ttl_s * 1000, now_ms)
+        outcomes = RedisOutcomes(redis, keys, responses, now_ms)
+        learning = RedisLearning(
+            redis,
+            keys,
+            responses,
+            outcomes=outcomes,
+            stats=ledger.counted,
+            policies=policies or stored,
+            clock=now_ms,
+        )
         uses, memory = Uses(now_ms), Memory(settings.memory_bytes)
         bounds = Bounds(uses, RedisUsage(redis, keys, responses), stored, keyring)
         async with (
@@ -265,6 +282,7 @@ async def opened(
                     redis_s=redis_s,
                     pointers=pointing,
                     memory=memory,
+                    learning=learning,
                 )
 
             lookup = looking(Lookup, pointing)
@@ -287,10 +305,19 @@ async def opened(
                 keys,
                 responses,
                 decisions=ledger.decisions,
-                outcomes=RedisOutcomes(redis, keys, responses, now_ms),
+                outcomes=outcomes,
                 reviews=ledger.reviews,
                 invalidator=invalidator,
             )
+            comparer = Comparer(
+                Comparing(embedder, judge),
+                store,
+                responses=responses,
+                decisions=ledger.decisions,
+                outcomes=outcomes,
+                clock=now_ms,
+            )
+            store.told = comparer.note
             yield Parts(
                 settings=settings,
                 keyring=keyring,
@@ -304,6 +331,8 @@ async def opened(
                 embeddings=vectors,
                 invalidator=invalidator,
                 judging=judging,
+                learning=learning,
+                comparer=comparer,
                 memory=memory,
                 rules=RedisRules(redis, keys, responses),
                 entries=Entries(redis, keys, responses, now_ms),
@@ -364,6 +393,16 @@ async def _rewriter(settings: Settings) -> AsyncIterator[Rewriter | None]:
         yield None
         return
     async with rewriters.rewriter(wanted) as one:
+        yield one
+
+
+@asynccontextmanager
+async def _judge(settings: Settings) -> AsyncIterator[Judge | None]:
+    """As the rewriter."""
+    if (wanted := settings.llm("judge")) is None:
+        yield None
+        return
+    async with judges_of.judge(wanted) as one:
         yield one
 
 

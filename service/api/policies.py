@@ -45,7 +45,7 @@ _policy = decoder(Policy)
 )
 async def get_policy(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
     """The policy in force for an agent_type, with its defaults filled in."""
-    keys, agent_type = services.keyring.of(request.user.tenant), _agent_type(request)
+    keys, agent_type = services.keyring.of(request.user.tenant), agent_type_of(request)
     await services.policies.refresh()
     return encoded(services.lookup.policy(keys, agent_type))
 
@@ -61,7 +61,7 @@ async def put_policy(request: HttpRequest, services: NamedDependency[Services]) 
 
     It is in force at once in the process that answers, in all others within about a second.
     """
-    keys, agent_type = services.keyring.of(request.user.tenant), _agent_type(request)
+    keys, agent_type = services.keyring.of(request.user.tenant), agent_type_of(request)
     body = await request.body()
     _checked(body)
     await services.policies.put(keys, agent_type, msgspec.json.encode(msgspec.json.decode(body)))
@@ -79,7 +79,12 @@ def _checked(body: bytes) -> None:
         raise InvalidInputError(error.field, told) from None
 
 
-def _agent_type(request: HttpRequest) -> str:
+def agent_type_of(request: HttpRequest) -> str:
+    """Of the query string.
+
+    Raises:
+        InvalidInputError: it isn't there, or is none.
+    """
     found = parameters(request.scope["query_string"], "agent_type")
     if "agent_type" not in found:
         raise InvalidInputError("agent_type", "is required, as in ?agent_type=support")

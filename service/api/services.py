@@ -16,8 +16,10 @@ from service.cache.tools import Tools
 from service.model import Tenant
 from service.proxy.passage import Passage
 from service.store.entries import Entries
+from service.store.fresh import Comparer
 from service.store.invalidator import Invalidator
 from service.store.judging import Judging
+from service.store.learning import RedisLearning
 from service.store.ledger import Ledger
 from service.store.policies import RedisPolicies
 from service.store.rates import Rates
@@ -41,6 +43,8 @@ class Services:
     ledger: Ledger
     invalidator: Invalidator
     judging: Judging
+    learning: RedisLearning
+    comparer: Comparer
     rules: RedisRules
     entries: Entries
     passage: Passage

@@ -3,6 +3,7 @@
 from litestar import Response, get
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Parameter, Schema
+from msgspec.structs import replace
 
 from service.api.auth import Role
 from service.api.authentication import needs
@@ -36,4 +37,8 @@ async def get_stats(request: HttpRequest, services: NamedDependency[Services]) -
     if agent_type is not None:
         check_identifier("agent_type", agent_type)
     await services.ledger.flush()
-    return encoded(await services.ledger.stats(services.keyring.of(request.user.tenant), agent_type))
+    keys = services.keyring.of(request.user.tenant)
+    stats = await services.ledger.stats(keys, agent_type)
+    if agent_type is None:
+        return encoded(stats)
+    return encoded(replace(stats, quality=await services.learning.quality(keys, agent_type)))

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct, structs
 
 from service.cache.accounting import Field
 from service.cache.histogram import percentile
+from service.cache.learning.quality import Quality
 from service.cache.prices import NANO
 
 Counts = Annotated[int, Meta(description="How many.")]
@@ -139,6 +140,9 @@ class Stats(Keyspace, frozen=True, kw_only=True):
     agent_types: Annotated[
         dict[str, Short] | None, Meta(description="Of a whole tenant: its agent_types; else null.")
     ]
+    quality: Annotated[
+        Quality | None, Meta(description="Of one agent_type: how often its answers were wrong; else null.")
+    ] = None
     others: Annotated[
         Short | None,
         Meta(description="Of a whole tenant: what has no agent_type, and agent_types beyond 1,000."),

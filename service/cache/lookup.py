@@ -115,7 +115,7 @@ class Lookup:
         query = canonical.query(request, keys, None if generation is None else generation.dim)
         found = self._policies.of(keys, request.agent_type)
         policy = found or DEFAULT
-        own = self._threshold(generation, policy)
+        own = self._threshold(generation, self._moved(keys, request.agent_type, policy))
         threshold = own if request.threshold is None else request.threshold
         question = Question(
             query=query,
@@ -162,7 +162,15 @@ class Lookup:
             raise StoreUnavailableError(
                 "this agent_type's policy was altered, or another version of semcached set it: PUT it again"
             )
-        return filled(policy, self._threshold(generation, policy), self._verifier)
+        moved = self._moved(keys, agent_type, policy)
+        return filled(policy, self._threshold(generation, moved), self._verifier)
+
+    def _moved(self, keys: TenantKeys, agent_type: str, policy: Policy) -> Policy:
+        """With the threshold that follows the verdicts, in the mode `adaptive`."""
+        if policy.mode != "adaptive" or self._learning is None:
+            return policy
+        threshold = self._learning.threshold(keys, agent_type)
+        return policy if threshold is None else msgspec.structs.replace(policy, threshold=threshold)
 
     def _threshold(self, generation: Generation | None, policy: Policy) -> float:
         """The threshold where a request names none: stricter where the verifier it counts on doesn't read."""

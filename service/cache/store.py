@@ -1,7 +1,7 @@
 """A store: who the entry is, how long it lives, what it is found by."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -29,7 +29,7 @@ from service.cache.ports import (
     Work,
 )
 from service.cache.rewriting import Rewriting, is_wanted, own_words
-from service.cache.tickets import Ticket, ticket
+from service.cache.tickets import Ticket, is_fresh, ticket
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
 from service.model import INVALIDATED, Generation, Policy, Record, Refused, Stored, StoreRequest, Tier
 
@@ -38,6 +38,9 @@ ITEM_S = 0.008
 
 QUARANTINED = "quarantined"
 """It was served for a question that it doesn't answer: it answers its own words, unless somebody objects."""
+
+EXPLORED = "explored"
+"""It was made although there was an answer, and isn't compared with that yet; or was found to be the same."""
 
 EARLY = Refused(stored=False, reason="admit_after")
 
@@ -51,6 +54,14 @@ class Accepted(NamedTuple):
     query: Query
     exact_only: str | None
     policy: Policy
+    settled: bool = False  # the answer that there was isn't the same: it is one of its own
+
+    @property
+    def explored(self) -> bool:
+        """Whether it isn't known yet if it is an answer of its own: till then it answers its own words."""
+        lookup_id = self.request.lookup_id
+        verified = self.policy.mode == "verified" and not self.settled
+        return verified and lookup_id is not None and is_fresh(lookup_id)
 
     @property
     def text(self) -> str:
@@ -113,6 +124,8 @@ class Store:
         self._clock = clock
         self._redis_s = redis_s
         self._jitter = jitter
+        self.told: Callable[[TenantKeys, Accepted, Stored | Refused | SemcachedError], None] | None = None
+        """Is told what became of each."""
 
     def accept(self, request: StoreRequest, keys: TenantKeys) -> Accepted | Refused:
         """Check a request and ask the policy.
@@ -163,7 +176,7 @@ class Store:
         errand = Errand(keys, generation, budget, work or Work())
         prior = await self._prior(accepted, errand)
         accepted = [
-            one._replace(exact_only=one.exact_only or QUARANTINED) if past.quarantined else one
+            one._replace(exact_only=one.exact_only or _kept_apart(one, past))
             for one, past in zip(accepted, prior, strict=True)
         ]
         outcomes: list[Stored | Refused | SemcachedError] = [EARLY] * len(accepted)
@@ -171,6 +184,10 @@ class Store:
         stored = await self._stored([accepted[at] for at in due], [prior[at] for at in due], errand)
         for at, outcome in zip(due, stored, strict=True):
             outcomes[at] = outcome
+        if self.told is not None:
+            for one, outcome in zip(accepted, outcomes, strict=True):
+                if not one.settled:
+                    self.told(keys, one, outcome)
         return outcomes
 
     async def _stored(
@@ -322,6 +339,13 @@ def _entry(
     )
     superseded = tuple(other.entry_id for other in one.query.identities[1:])
     return NewEntry(record, tags, vector, superseded, _lookup_of(one))
+
+
+def _kept_apart(one: Accepted, past: Prior) -> str | None:
+    """Why it may answer its own words only."""
+    if past.quarantined:
+        return QUARANTINED
+    return EXPLORED if one.explored else None
 
 
 def _lookup_of(one: Accepted) -> Ticket | None:

@@ -24,7 +24,7 @@ class Keys:
         return f"{self.prefix}:{{{partition}}}:responses:quarantine:{entry_id}"
 
     def outcomes(self, partition: int, tenant: str, agent_type: str, model: int) -> str:
-        """A sorted set: verdicts on a tenant's agent_type's (by their digests) answers, by time, under a model."""
+        """A sorted set: verdicts on a tenant's agent_type's answers (by their digests), by time."""
         return f"{self.prefix}:{{{partition}}}:outcomes:{tenant}:{agent_type}:{model:08x}"
 
     def learned(self, partition: int, tenant: str, agent_type: str, model: int) -> str:

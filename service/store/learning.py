@@ -1,7 +1,7 @@
-"""What is learned, per tenant and agent_type: followed from the outcomes in Redis, and, of the mode `adaptive`, moved.
+"""What is learned, per tenant and agent_type: followed from the outcomes in Redis, and moved.
 
-Each process reads the outcomes and works out the rest; only the adaptive threshold with its moves is kept, written
-by whoever has the turn.
+Each process reads the outcomes and works out the rest; only the threshold of mode `adaptive` is kept, with
+its moves, written by whoever has the turn.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from service.cache.digests import TenantKeys
 from service.cache.learning.adaptive import State, next_state, undo
 from service.cache.learning.learned import Learned
 from service.cache.learning.pooled import fitted
-from service.cache.learning.quality import Quality, hits_by_stratum, quality, verdicts
+from service.cache.learning.quality import Quality, aim_of, hits_by_stratum, quality, verdicts
 from service.cache.ports import Clock, Policies
 from service.errors import InvalidInputError, StoreUnavailableError
 from service.model import Tenant
@@ -123,7 +123,9 @@ class RedisLearning:
             raise StoreUnavailableError("the threshold is being moved; try again")
         before = await self._read(one)
         now = self._clock()
-        after = None if before is None else undo(before, number, hits_by_stratum(await self._counts(one)), now)
+        after = (
+            None if before is None else undo(before, number, hits_by_stratum(await self._counts(one)), now)
+        )
         if after is None or after == before:
             raise InvalidInputError("number", "is not the last move's")
         await self._write(one, after)

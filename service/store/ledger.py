@@ -44,13 +44,13 @@ class Ledger:
         self._keys = keys
         self._responses = responses
         self._accounting = accounting
-        self._counted = counted
+        self.counted = counted
         self.reviews = reviews
         self.decisions = decisions
 
     async def flush(self) -> None:
         """Write what was counted; what can't be written waits for the next time."""
-        await self._counted.flush(self._accounting)
+        await self.counted.flush(self._accounting)
         with contextlib.suppress(StoreUnavailableError):  # counted as dropped
             await self.decisions.flush()
             for keys, some in self._sampled().items():
@@ -91,10 +91,10 @@ class Ledger:
         there = await stock.read(self._redis, self._keys, self._responses, keys, agent_type)
         as_of = self._accounting.prices.file.as_of
         if agent_type is not None:
-            one = await self._counted.of(keys, agent_type)
+            one = await self.counted.of(keys, agent_type)
             since = None if one is None else one.since_ms
             return figures.stats(one.counts if one else {}, since_ms=since, prices=as_of, stock=there)
-        cells = await self._counted.all(keys)
+        cells = await self.counted.all(keys)
         return await asyncio.to_thread(  # of 1,000 agent_types it takes a tenth of a second
             figures.stats,
             figures.summed(cell.counts for cell in cells.values()),

@@ -59,7 +59,7 @@ class RedisOutcomes:
         )
 
     async def read(self, keys: TenantKeys, agent_type: str, model: int, since: int = 0) -> list[Said]:
-        """What was said under a model since `since`, ms since 1970, in order; of a lookup perhaps more than once.
+        """What was said since `since`, ms since 1970, in order; of a lookup perhaps more than once.
 
         Raises:
             StoreUnavailableError: Redis does not answer.

@@ -128,7 +128,7 @@ class RedisReviews:
 
 
 def _rank(one: Review) -> float:
-    """Complaints, then the least certain; every other hit stands anywhere, which says more of the sure ones."""
+    """Complaints, then the least certain; half of the hits stand anywhere: it says more of the sure ones."""
     chance, anywhere = random.random(), random.random() < ANYWHERE  # noqa: S311 - no secret
     if one.note is not None:
         return chance - 1

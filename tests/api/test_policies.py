@@ -47,6 +47,8 @@ DEFAULTS = {
     "max_entries": None,
     "mode": "static",
     "max_error_rate": 0.02,
+    "threshold_bounds": None,
+    "comparison": "similar",
     "shadow": False,
     "decisions_s": 86400,
     "review_sample_rate": 0.0,

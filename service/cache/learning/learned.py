@@ -74,7 +74,7 @@ class Learned:
         self._fits.pop(name, None)
 
     def rows(self) -> tuple[list[Answer], list[Observation]]:
-        """Which answer each observation is of, and the observations, the oldest first: what `fitted` takes."""
+        """Which answer each observation is of, and the observations, oldest first: what `fitted` takes."""
         rows = sorted(
             ((at, name, seen) for name, each in self._seen.items() for at, seen in each.values()),
             key=lambda row: row[0],

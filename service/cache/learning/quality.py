@@ -91,9 +91,7 @@ def verdicts(said: Iterable[Said]) -> list[Verdict]:
     return found
 
 
-def _counted(
-    counts: Mapping[Field, int], said: Iterable[Said], first: int
-) -> tuple[list[Stratum], Checked]:
+def _counted(counts: Mapping[Field, int], said: Iterable[Said], first: int) -> tuple[list[Stratum], Checked]:
     told: dict[bytes, dict[str, Outcome]] = defaultdict(dict)
     for _, one in said:
         if one.was_served and ticket(one.lookup_id.hex()).at // DAY_MS >= first:

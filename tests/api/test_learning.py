@@ -1,0 +1,133 @@
+"""Modes `verified` and `adaptive`, `shadow`, and what is told of them, over HTTP."""
+
+from typing import Any
+
+import anyio
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from tests.api.test_feedback import AGENT, ASKED, REWORDED, call, judge, look, store
+from tests.helpers import near, vector
+
+pytestmark = pytest.mark.anyio
+
+Http = AsyncTestClient[Litestar]
+PLAIN = {"guards": {"verifier": False}, "threshold": 0.6, "comparison": "equal"}
+"""Vectors stand for the questions' meaning."""
+
+
+async def policy(http: Http, **fields: Any) -> None:
+    await call(http, "PUT", "/v1/policies", PLAIN | fields, params={"agent_type": AGENT})
+
+
+async def learned(http: Http) -> Any:
+    return await call(http, "GET", "/v1/learning", params={"agent_type": AGENT})
+
+
+async def ask(http: Http, at: int, right: str) -> Any:
+    """As an agent does: what misses is answered afresh, and stored."""
+    words = {"prompt": f"question {chr(97 + at % 26)}{chr(97 + at // 26)}", "embedding": near(1, 0.95)}
+    found = await look(http, **words)
+    if found["outcome"] == "miss":
+        await store(http, **words, response=right, lookup_id=found["lookup_id"])
+    return found
+
+
+async def settled(http: Http, outcomes: int) -> Any:
+    """When so much is known."""
+    with anyio.fail_after(20):
+        while (found := await learned(http))["outcomes"] < outcomes:
+            await anyio.sleep(0.1)  # compared in the background
+    return found
+
+
+async def test_verified_explores_until_it_knows(client: Http) -> None:
+    """Answers that turn out the same are served then; what is stored meanwhile answers its own words."""
+    await policy(client, mode="verified", max_error_rate=0.05)
+    await store(client, embedding=vector(1), response="the same")
+    first = await ask(client, 0, "the same")
+    assert (first["outcome"], first["reason"]) == ("miss", "explore")
+    again = await look(client, prompt="question aa", embedding=near(1, 0.95))
+    assert again["tier"] == "exact"
+    told = [await ask(client, at, "the same") for at in range(1, 60)]
+    explored = sum(one["outcome"] == "miss" for one in told) + 1
+    assert explored >= 10
+    found = await settled(client, explored)
+    told = [await ask(client, at, "the same") for at in range(60, 120)]
+    assert sum(one["outcome"] == "hit" for one in told) > 20
+    assert found["mode"] == "verified"
+    assert found["entries"] == 1
+
+
+async def test_verified_never_serves_what_turns_out_wrong(client: Http) -> None:
+    """And an answer of its own is found by others."""
+    await policy(client, mode="verified", max_error_rate=0.02)
+    await store(client, embedding=vector(1), response="an answer")
+    for at in range(20):
+        found = await ask(client, at, f"answer {at}")
+        assert found["outcome"] == "miss", at
+    await settled(client, 20)
+    entry = await store(client, prompt="question bb", embedding=near(1, 0.95), response="x")
+    assert entry["tiers"] == ["exact", "semantic"]
+    listed = await call(client, "GET", "/v1/cache/entries", params={"agent_type": AGENT, "limit": 100})
+    assert len(listed["items"]) == 22
+
+
+async def test_shadow_serves_nothing_and_says_what_would_have_been(client: Http) -> None:
+    await store(client)
+    await policy(client, shadow=True, threshold=None, guards={})
+    for prompt in (ASKED["prompt"], REWORDED["prompt"]):
+        found = await look(client, prompt=prompt)
+        assert (found["outcome"], found["reason"], found["rule"]) == ("miss", "policy", "shadow")
+        await store(client, prompt=prompt, lookup_id=found["lookup_id"])
+    found = await settled(client, 2)
+    assert found["quality"]["hits"] == 0
+
+
+async def test_the_live_false_hit_rate(client: Http) -> None:
+    """Hits with a verdict, the share of wrong ones, and an interval around it."""
+    await policy(client)
+    for at in range(10):
+        await store(client, prompt=f"p{at}", embedding=vector(at))
+    ids = [(await look(client, prompt=f"p{at}", embedding=vector(at)))["lookup_id"] for at in range(10)]
+    for at, one in enumerate(ids):
+        await judge(client, one, correct=at != 3)
+        await judge(client, one, correct=at != 3)  # said twice
+    stats = await call(client, "GET", "/v1/stats", params={"agent_type": AGENT})
+    quality = stats["quality"]
+    assert (quality["hits"], quality["verdicts"], quality["wrong"]) == (10, 10, 1)
+    assert quality["false_hit_rate"] == 0.1
+    assert quality["low"] <= 0.1 <= quality["high"] <= 0.11  # all are known
+    assert quality["basis"] == "feedback"
+    assert (await call(client, "GET", "/v1/stats"))["quality"] is None
+
+
+async def test_adaptive_moves_up_and_back(client: Http) -> None:
+    """Half of the answers at 0.7 are wrong: the threshold goes up; an operator takes the move back."""
+    await policy(client, mode="adaptive", threshold=0.65, threshold_bounds=[0.6, 0.95])
+    for at in range(40):
+        embedding = near(at, 0.7) if at % 2 else near(at, 0.93)
+        await store(client, prompt=f"p{at}", embedding=vector(at))
+        hit = await look(client, prompt=f"P{at}", embedding=embedding, tiers=["semantic"])
+        assert hit["outcome"] == "hit", at
+        await judge(client, hit["lookup_id"], correct=not at % 2)
+        if at % 10 == 9:
+            await anyio.sleep(1.2)  # the service looks each second
+    await anyio.sleep(2.5)  # two looks
+    found = await learned(client)
+    assert found["mode"] == "adaptive"
+    assert found["threshold"] > 0.65
+    move = found["moves"][-1]
+    assert move["why"] == "wrong"
+    assert move["before"] < move["after"] == found["threshold"]
+    in_force = await call(client, "GET", "/v1/policies", params={"agent_type": AGENT})
+    assert in_force["threshold"] == found["threshold"]
+    await anyio.sleep(3.1)  # until nobody has the turn
+    undone = await call(
+        client, "POST", "/v1/learning/undo", {"number": move["number"]}, params={"agent_type": AGENT}
+    )
+    assert undone["after"] == move["before"]
+    assert (await learned(client))["threshold"] == move["before"]
+    answer = await client.post("/v1/learning/undo", params={"agent_type": AGENT}, json={"number": 1})
+    assert answer.status_code in {400, 503}
