@@ -170,9 +170,10 @@ def small(one: Mapping[str, Any], shown: Mapping[str, str]) -> Iterator[str]:
         x, y = place({"wrong": wrong, "hit": hit})
         yield line(x, 30, x, bottom) + line(44, y, right, y)
         yield text(x, bottom + 13, f"{100 * wrong:.2f}", anchor="middle", size=8)
-        yield text(40, y + 3, f"{100 * hit:.0f}", anchor="end", size=8)
+        yield text(40, y + 3, f"{100 * hit:.1f}", anchor="end", size=8)
     for name, colour in shown.items():
-        points = sorted(place(found) for found in [exact, *lines[name]] if found["wrong"] <= most)
+        points = [place(found) for found in [exact, *lines[name]] if found["wrong"] <= most]
+        points = points if name == "verified" else sorted(points)
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
     x, y = place(default)

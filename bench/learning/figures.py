@@ -66,7 +66,7 @@ SWEPT = ("cosine", "guards", "verifier")
 
 
 def oracles(tried: Tried, most: Sequence[float]) -> dict[str, float]:
-    """By family the mean hit rate of the best choice on each very stream, its error rate within `most`."""
+    """By family the mean of the most hits to be had on each very stream at an error rate of `most`."""
     plain = tried["exact only"].values()
     return {
         family: float(
@@ -77,6 +77,14 @@ def oracles(tried: Tried, most: Sequence[float]) -> dict[str, float]:
 
 
 def best(at: int, choices: Iterable[Sequence[Outcomes]], limit: float) -> float:
-    """The greatest hit rate on a stream; the exact tier alone makes no mistake."""
+    """The hit rate of the best choice on a stream, or of the best two mixed so that they use up the limit."""
     every = [rates(outcomes[at]) for outcomes in choices]
-    return max(one["hit"] for one in every if one["wrong"] <= limit)
+    points = [(one["wrong"], one["hit"]) for one in every]
+    within = [one for one in points if one[0] <= limit]
+    mixed = [
+        hit + (more_hit - hit) * (limit - wrong) / (more - wrong)
+        for wrong, hit in within
+        for more, more_hit in points
+        if more > limit
+    ]
+    return max([hit for _, hit in within] + mixed)

@@ -83,7 +83,7 @@ def test_a_binomial_tail() -> None:
     assert figures.tail(500, 20_000, 0.02) == pytest.approx(5.2e-7, rel=0.2)
 
 
-def test_an_oracle_keeps_to_its_limit() -> None:
+def test_an_oracle_uses_its_limit_up() -> None:
     served = np.array([Outcome.RIGHT] * 8 + [Outcome.WRONG] * 2, np.int8)
     careful = np.array([Outcome.RIGHT] * 4 + [Outcome.MISS] * 6, np.int8)
     exact = np.array([Outcome.EXACT] + [Outcome.MISS] * 9, np.int8)
@@ -94,7 +94,8 @@ def test_an_oracle_keeps_to_its_limit() -> None:
         "exact only": {"-": [exact]},
     }
     assert figures.oracles(tried, [0.2]) == {"cosine": 1.0, "guards": 1.0, "verifier": 0.1}
-    assert figures.oracles(tried, [0.1]) == {"cosine": 0.4, "guards": 0.1, "verifier": 0.1}
+    assert figures.oracles(tried, [0.1]) == pytest.approx({"cosine": 0.7, "guards": 0.55, "verifier": 0.1})
+    assert figures.oracles(tried, [0.0]) == {"cosine": 0.4, "guards": 0.1, "verifier": 0.1}
 
 
 def test_tables_and_plot(stream: Stream, readings: Readings, monkeypatch: pytest.MonkeyPatch) -> None:
