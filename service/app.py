@@ -25,6 +25,7 @@ from service.api import (
     learning,
     policies,
     proxy,
+    review_page,
     stats,
     tools,
 )
@@ -113,6 +114,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
             *(proxy.chat_completions, proxy.responses, proxy.messages),
             *(proxy.openai_rest, proxy.anthropic_rest, proxy.models),
             docs.files(),
+            review_page.files(),
         ],
         dependencies={"services": Provide(provide_services, sync_to_thread=False)},
         middleware=[Measuring, authentication(keys), admission(limits)],

@@ -9,7 +9,7 @@ from litestar.middleware import AbstractAuthenticationMiddleware, Authentication
 
 from service.api.auth import Keys, Principal, Role
 
-PUBLIC = ["^/livez$", "^/readyz$", "^/health$", "^/metrics$", "^/docs"]
+PUBLIC = ["^/livez$", "^/readyz$", "^/health$", "^/metrics$", "^/docs", "^/reviews"]
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 
