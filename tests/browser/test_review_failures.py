@@ -8,16 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from bench.processes import Served, served
-from service.api.auth import DEFAULT_TENANT, Role, create_key, read_keys, revoke_key
+from service.api.auth import Role, create_key, read_keys, revoke_key
 from service.settings import Settings
 from service.store.embedded import EmbeddedRedis
-from service.wiring import Loaded, opened
 from tests.browser.chromium import Page
-from tests.browser.hits import AGENT, hits
-
-pytestmark = pytest.mark.anyio
+from tests.browser.hits import hits
+from tests.browser.kept import outcomes
 
 HERE = "document.querySelector('[aria-current]')?.dataset.id"
 SENT = "!document.getElementById('count').textContent.includes('not sent yet')"
@@ -50,13 +49,9 @@ def statuses(page: Page) -> list[int]:
     return [one["response"]["status"] for one in told if urls.get(one["requestId"]) == "POST"]
 
 
-async def outcomes(own: EmbeddedRedis, models: Loaded) -> dict[str, bool]:
-    settings = Settings(redis_url=own.url, secret=SECRET)
-    async with opened(settings, own.url, models) as parts:
-        await parts.attach(lambda _: None)
-        read = await parts.judging.outcomes.read(parts.keyring.of(DEFAULT_TENANT), AGENT)
-        assert len(read) == len({one.outcome.lookup_id for one in read})
-        return {one.outcome.lookup_id.hex(): one.outcome.correct for one in read}
+def kept(own: EmbeddedRedis) -> dict[str, bool]:
+    with Redis.from_url(own.url, protocol=2) as redis:
+        return outcomes(redis, Settings(secret=SECRET))
 
 
 @pytest.fixture
@@ -65,7 +60,7 @@ def shaky(page: Page, own: EmbeddedRedis, tmp_path: Path) -> Iterator[Served]:  
         yield service
 
 
-async def test_a_503_is_tried_again(page: Page, own: EmbeddedRedis, shaky: Served, models: Loaded) -> None:
+def test_a_503_is_tried_again(page: Page, own: EmbeddedRedis, shaky: Served) -> None:
     """What was typed meanwhile waits behind it, in order."""
     hits(shaky.http, 12)
     page.open(f"http://127.0.0.1:{shaky.port}/reviews")
@@ -80,12 +75,12 @@ async def test_a_503_is_tried_again(page: Page, own: EmbeddedRedis, shaky: Serve
     page.until(SENT)
     assert page.text("trouble_text") == ""
     expected = {name: key == "c" for name, key in said.items() if key != "s"}
-    assert await outcomes(own, models) == expected
+    assert kept(own) == expected
     assert statuses(page).count(200) == len(expected) == 9
     assert set(statuses(page)) == {200, 503}
 
 
-async def test_a_reload_loses_nothing(page: Page, own: EmbeddedRedis, shaky: Served, models: Loaded) -> None:
+def test_a_reload_loses_nothing(page: Page, own: EmbeddedRedis, shaky: Served) -> None:
     """The reader is asked first, and the verdicts wait in the tab."""
     hits(shaky.http, 4)
     page.open(f"http://127.0.0.1:{shaky.port}/reviews")
@@ -99,7 +94,7 @@ async def test_a_reload_loses_nothing(page: Page, own: EmbeddedRedis, shaky: Ser
         assert "2 not sent yet" in page.text("count")
     page.until(HERE)
     page.until(SENT)
-    assert await outcomes(own, models) == {name: key == "c" for name, key in said.items()}
+    assert kept(own) == {name: key == "c" for name, key in said.items()}
     assert page.text("count") == "2 waiting"
 
 

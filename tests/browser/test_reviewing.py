@@ -3,15 +3,13 @@
 import random
 from collections.abc import Sequence
 
-import pytest
+from redis import Redis
 
 from bench.processes import Served
-from service.api.auth import DEFAULT_TENANT
-from service.wiring import Parts
+from service.settings import Settings
 from tests.browser.chromium import Page
-from tests.browser.hits import AGENT, hits
-
-pytestmark = pytest.mark.anyio
+from tests.browser.hits import hits
+from tests.browser.kept import outcomes, waiting
 
 HERE = "document.querySelector('[aria-current]')?.dataset.id"
 SENT = "!document.getElementById('count').textContent.includes('not sent yet')"
@@ -27,17 +25,6 @@ def sent(page: Page) -> int:
     return sum(one["request"]["method"] == "POST" for one in page.seen(POSTS))
 
 
-async def outcomes(parts: Parts, agent_type: str = AGENT) -> dict[str, bool]:
-    """What reviewers said of each lookup: the last holds."""
-    read = await parts.judging.outcomes.read(parts.keyring.of(DEFAULT_TENANT), agent_type)
-    return {one.outcome.lookup_id.hex(): one.outcome.correct for one in read}
-
-
-async def waiting(parts: Parts) -> set[str]:
-    found = await parts.judging.reviews.pending(parts.keyring.of(DEFAULT_TENANT), 1000)
-    return {one.review.id for one in found}
-
-
 def typed(page: Page, keys: Sequence[str]) -> dict[str, str]:
     """Type; what was typed for which hit."""
     found: dict[str, str] = {}
@@ -47,7 +34,7 @@ def typed(page: Page, keys: Sequence[str]) -> dict[str, str]:
     return found
 
 
-async def test_fifty_reviews(page: Page, desk: Served, parts: Parts) -> None:
+def test_fifty_reviews(page: Page, desk: Served, redis: Redis, settings: Settings) -> None:
     """What is kept is what was typed; what was skipped or not reached waits."""
     made = set(hits(desk.http, 56))
     start(page, desk)
@@ -57,18 +44,18 @@ async def test_fifty_reviews(page: Page, desk: Served, parts: Parts) -> None:
     assert len(said) == 50
     page.until(SENT)
     judged = {name: key == "c" for name, key in said.items() if key != "s"}
-    assert await outcomes(parts) == judged
-    assert await waiting(parts) == made - judged.keys()
+    assert outcomes(redis, settings) == judged
+    assert waiting(redis, settings) == made - judged.keys()
     assert sent(page) == 40
     assert page.text("count") == "16 waiting · 10 skipped"
     typed(page, "cccccc")
     page.until("document.getElementById('end').checkVisibility()")
     assert page.text("end_text") == "Nothing is left but what you skipped."
     page.until(SENT)
-    assert await waiting(parts) == {name for name, key in said.items() if key == "s"}
+    assert waiting(redis, settings) == {name for name, key in said.items() if key == "s"}
 
 
-async def test_on_second_thoughts(page: Page, desk: Served, parts: Parts) -> None:
+def test_on_second_thoughts(page: Page, desk: Served, redis: Redis, settings: Settings) -> None:
     hits(desk.http, 4)
     start(page, desk)
     first, second = typed(page, "cw")
@@ -80,11 +67,11 @@ async def test_on_second_thoughts(page: Page, desk: Served, parts: Parts) -> Non
     page.press("w")
     page.press("s")
     page.until(SENT)
-    assert await outcomes(parts) == {first: False, second: False}
-    assert len(await waiting(parts)) == 2
+    assert outcomes(redis, settings) == {first: False, second: False}
+    assert len(waiting(redis, settings)) == 2
 
 
-async def test_moving(page: Page, desk: Served) -> None:
+def test_moving(page: Page, desk: Served) -> None:
     made = hits(desk.http, 3)
     start(page, desk)
     rows = page.js("[...document.querySelectorAll('nav button')].map((one) => one.dataset.id)")
@@ -111,7 +98,7 @@ async def test_moving(page: Page, desk: Served) -> None:
     assert page.text("end_text") == "Nothing is left to judge."
 
 
-async def test_one_in_flight_is_not_sent_again(page: Page, desk: Served, parts: Parts) -> None:
+def test_one_in_flight_is_not_sent_again(page: Page, desk: Served, redis: Redis, settings: Settings) -> None:
     """What is said of it meanwhile follows it, and only if it differs."""
     hits(desk.http, 2)
     start(page, desk)
@@ -125,7 +112,7 @@ async def test_one_in_flight_is_not_sent_again(page: Page, desk: Served, parts: 
     page.call("Fetch.disable")
     page.until(SENT)
     assert sent(page) == 1
-    assert await outcomes(parts) == {name: True}
+    assert outcomes(redis, settings) == {name: True}
 
 
 def test_words_that_differ(page: Page, desk: Served) -> None:
