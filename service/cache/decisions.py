@@ -50,8 +50,7 @@ class Decisions:
         """One lookup's; None: it isn't kept."""
         policy = question.asked.policy
         if question.trial is not None:
-            semantic = isinstance(answer, Hit) and answer.tier is Origin.SEMANTIC
-            question.trial.learned.count(decided=semantic or question.explored is not None)
+            question.trial.learned.count()
         if not policy.decisions_s:
             return None
         if self._count >= MOST_WAITING:

@@ -7,6 +7,7 @@ user) is a second one for the same lookup, and the later holds.
 import hmac
 
 import msgspec
+from msgspec.structs import replace
 
 from service.cache.digests import DigestKey, TenantKeys
 from service.cache.outcomes import Outcome, Said
@@ -43,7 +44,7 @@ class RedisOutcomes:
         self._most = most
 
     async def put(self, keys: TenantKeys, agent_type: str, one: Outcome) -> None:
-        """Keep an outcome; one that is kept already stays as it is.
+        """Keep an outcome, in place of its contrary; one that is kept already stays as it is.
 
         Raises:
             StoreUnavailableError: Redis does not answer, or has no room.
@@ -51,6 +52,7 @@ class RedisOutcomes:
         name = self._name(keys, keys.current, agent_type, one.model)
         await self._redis.values(
             [
+                ("ZREM", name, sealed(replace(one, correct=not one.correct), keys.current)),
                 ("ZADD", name, "NX", self._clock(), sealed(one, keys.current)),
                 ("ZREMRANGEBYRANK", name, 0, -(self._most + 1)),
                 ("PEXPIRE", name, KEPT_MS),

@@ -10,6 +10,7 @@ from litestar.testing import AsyncTestClient
 from service.api.auth import Role, create_key
 from service.cache.tickets import issued
 from service.store import ledger
+from service.store import reviews as reviews_of
 from service.wiring import now_ms
 
 pytestmark = pytest.mark.anyio
@@ -97,8 +98,9 @@ async def test_a_store_on_its_way_is_too_late(client: Http) -> None:
     assert late == {"stored": False, "reason": "invalidated"}
 
 
-async def test_the_queue(client: Http) -> None:
+async def test_the_queue(client: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     """The least certain first, both questions with the answer; judged ones are gone."""
+    monkeypatch.setattr(reviews_of, "ANYWHERE", 0.0)
     await call(client, "PUT", "/v1/policies", {"review_sample_rate": 1}, params={"agent_type": AGENT})
     stored = await store(client, response={"steps": ["Settings", "Security"]})
     exact = await look(client)

@@ -94,6 +94,8 @@ async def test_the_live_false_hit_rate(client: Http) -> None:
     for at, one in enumerate(ids):
         await judge(client, one, correct=at != 3)
         await judge(client, one, correct=at != 3)  # said twice
+    for correct in (False, True):  # changed, and changed back
+        await judge(client, ids[0], correct=correct)
     stats = await call(client, "GET", "/v1/stats", params={"agent_type": AGENT})
     quality = stats["quality"]
     assert (quality["hits"], quality["verdicts"], quality["wrong"]) == (10, 10, 1)

@@ -10,10 +10,10 @@ from service.cache.learning.verified import Fit, allowance, explore_probability,
 from service.cache.outcomes import Said
 from service.model import Origin
 
-AGAIN = 1.1
-"""How many times as many outcomes there are when the prior is fitted again."""
-FIRST = 16
-"""Outcomes for a first fit."""
+FIRST, EIGHTH, LAST = 8, 8, 256
+"""New outcomes for another fit: that share of those before, at least so many, at most so many."""
+LATELY = 20_000
+"""Requests that count, at most."""
 FITS = 20_000
 MOST = 30_000
 """Outcomes that a process keeps in mind."""
@@ -36,7 +36,7 @@ class Learned:
         self.said: dict[bytes, Said] = {}
         self.until = 0  # when the last of it was said
         self.prior: Prior = unlearned()
-        self.requests = self.decided = 0  # since this process started
+        self.requests = self.decided = 0  # lately, by this process: all, and those with a chance to be served
         self._fitted = 0
         self._seen: dict[Answer, dict[bytes, Seen]] = defaultdict(dict)
         self._fits: dict[Answer, Fit] = {}
@@ -52,7 +52,7 @@ class Learned:
             self._observe(one)
         if len(self.said) > MOST:
             self._forget()
-        return len(self.said) >= max(FIRST, AGAIN * self._fitted)
+        return len(self.said) - self._fitted >= min(LAST, max(FIRST, self._fitted // EIGHTH))
 
     def _forget(self) -> None:
         """The older half."""
@@ -81,10 +81,11 @@ class Learned:
         )
         return [name for _, name, _ in rows], [seen for *_, seen in rows]
 
-    def count(self, *, decided: bool) -> None:
-        """A request, and whether there was a candidate to decide about."""
+    def count(self) -> None:
+        """A request; those long ago count half."""
         self.requests += 1
-        self.decided += decided
+        if self.requests >= LATELY:
+            self.requests, self.decided = self.requests // 2, self.decided // 2
 
     def follow(self, prior: Prior, outcomes: int) -> None:
         """Go by a prior that was fitted to so many outcomes."""

@@ -18,4 +18,5 @@ class Trial(NamedTuple):
         """Drawn by chance, as the bound asks for; `score` is the verifier's own, or None."""
         name = bytes.fromhex(candidate.entry_id), answer_of(record)
         chance = self.learned.explore_probability(name, candidate.similarity, score, self.max_error_rate)
+        self.learned.decided += chance < 1
         return random.random() < chance  # noqa: S311 - no secret
