@@ -86,6 +86,12 @@ TOKENS_SAVED = Counter(
 )
 MONEY_SAVED = Counter("semcached_usd_saved", "What those answers cost when they were made, USD.", ["tenant"])
 MONEY_SPENT = Counter("semcached_usd_spent", "Tokens embedded by an API, by list price, USD.", ["tenant"])
+FALSE_HITS = Gauge(
+    "semcached_false_hit_rate",
+    "Wrong answers among those served in the last days, of SEMCACHED_METRIC_TENANTS: rate, low, high.",
+    ["tenant", "agent_type", "end"],
+    multiprocess_mode="mostrecent",
+)
 COMPARED = Counter(
     "semcached_compared", "Fresh answers held against cached ones, by what came out.", ["verdict"]
 )

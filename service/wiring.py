@@ -249,6 +249,7 @@ async def opened(
             stats=ledger.counted,
             policies=policies or stored,
             clock=now_ms,
+            named=settings.named_tenants,
         )
         uses, memory = Uses(now_ms), Memory(settings.memory_bytes)
         bounds = Bounds(uses, RedisUsage(redis, keys, responses), stored, keyring)
@@ -308,6 +309,7 @@ async def opened(
                 outcomes=outcomes,
                 reviews=ledger.reviews,
                 invalidator=invalidator,
+                learning=learning,
             )
             comparer = Comparer(
                 Comparing(embedder, judge),

@@ -92,6 +92,7 @@ _embeddings = _json(model.Embeddings)
 _found = _json(_Found)
 _count = _json(_Count)
 _invalidated = _json(model.Invalidated)
+_recorded = _json(model.Recorded)
 _rule = _json(model.Rule)
 _rules = _json(_Items[model.Rule])
 _fired = _json(model.Fired)
@@ -224,6 +225,12 @@ def store_embeddings(items: Sequence[fields.GivenEmbedding], name: str, ttl_s: f
     """To be kept."""
     given = {"model": name, "items": items} | ({} if ttl_s is None else {"ttl_s": ttl_s})
     return Call("POST", "/v1/embeddings/store", lambda body: int(_count(body).stored), _encode(given))
+
+
+def feedback(lookup_id: str, note: str | None, *, correct: bool) -> Call[model.Recorded]:
+    """Said twice it is counted once."""
+    given = {"lookup_id": lookup_id, "correct": correct} | ({} if note is None else {"note": note})
+    return Call("POST", "/v1/feedback", _recorded, _encode(given), repeatable=True)
 
 
 def invalidate(

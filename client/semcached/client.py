@@ -252,6 +252,12 @@ class Client(_Base):
         """Keep vectors that the caller computed; how many. `ttl_s` None: the service's."""
         return self.send(calls.store_embeddings(items, model, ttl_s), timeout_s)
 
+    def feedback(
+        self, lookup_id: str, *, correct: bool, note: str | None = None, timeout_s: float | None = None
+    ) -> model.Recorded:
+        """Say whether a hit's answer was right; a wrong one leaves the cache."""
+        return self.send(calls.feedback(lookup_id, note, correct=correct), timeout_s)
+
     def invalidate(
         self,
         where: fields.Where,
@@ -491,6 +497,12 @@ class AsyncClient(_Base):
     ) -> int:
         """Keep vectors that the caller computed; how many. `ttl_s` None: the service's."""
         return await self.send(calls.store_embeddings(items, model, ttl_s), timeout_s)
+
+    async def feedback(
+        self, lookup_id: str, *, correct: bool, note: str | None = None, timeout_s: float | None = None
+    ) -> model.Recorded:
+        """Say whether a hit's answer was right; a wrong one leaves the cache."""
+        return await self.send(calls.feedback(lookup_id, note, correct=correct), timeout_s)
 
     async def invalidate(
         self,

@@ -176,6 +176,37 @@ class Embeddings(Struct, frozen=True):
     usage: EmbeddingsUsage = EmbeddingsUsage()
 
 
+class Recorded(Struct, frozen=True):
+    """A verdict is kept."""
+
+    recorded: bool
+    entry_id: str
+    quarantined: bool
+    """Whether the entry was taken out for it."""
+
+
+class Quality(Struct, frozen=True, kw_only=True):
+    """The live false-hit rate of an agent_type, with its 95 % interval."""
+
+    false_hit_rate: float | None
+    low: float
+    high: float
+    basis: str
+    hits: int
+    verdicts: int
+    wrong: int
+    days: int
+
+
+class Shadowed(Struct, frozen=True, kw_only=True):
+    """What would have been served where a policy's `shadow` is on."""
+
+    hits: int
+    right: int
+    wrong: int
+    saved_usd: float
+
+
 class Invalidated(Struct, frozen=True):
     """How many were found and removed, and ids of ten at most."""
 
@@ -234,6 +265,13 @@ class Policy(Struct, frozen=True, kw_only=True, omit_defaults=True):
     admission: Admission = Admission()
     admit_after: int = 1
     max_entries: int | None = None
+    mode: str = "static"
+    max_error_rate: float = 0.02
+    threshold_bounds: tuple[float, float] | None = None
+    comparison: str = "similar"
+    shadow: bool = False
+    decisions_s: int = 86_400
+    review_sample_rate: float = 0.0
     prompt_cache: bool = False
 
 
@@ -311,6 +349,8 @@ class Stats(Counted, frozen=True, kw_only=True):
     bytes: int | None = None
     sampled: bool = False
     agent_types: dict[str, Short] | None = None
+    quality: Quality | None = None
+    shadow: Shadowed | None = None
     others: Short | None = None
 
 

@@ -138,7 +138,9 @@ async def clear(request: HttpRequest, services: NamedDependency[Services]) -> Re
     if parameters(request.scope["query_string"], "confirm").get("confirm") != tenant:
         raise InvalidInputError("confirm", "must be the name of the key's tenant, as in ?confirm=acme")
     await services.embeddings.written()
-    done = await services.invalidator.run(services.keyring.of(tenant), [services.invalidator.everything()])
+    keys = services.keyring.of(tenant)
+    done = await services.invalidator.run(keys, [services.invalidator.everything()])
+    await services.judging.reviews.clear(keys)
     return encoded(Cleared({keyspace: done.deleted[keyspace] for keyspace in Keyspace}))
 
 

@@ -14,7 +14,7 @@ from service.api.policies import AGENT_TYPE, agent_type_of
 from service.api.services import Services
 from service.api.wire import decoder, documented, encoded
 from service.cache.learning.adaptive import Move, State
-from service.cache.learning.quality import Quality
+from service.cache.learning.quality import Quality, Shadowed
 from service.model import Mode
 
 
@@ -41,6 +41,7 @@ class Learning(Struct, frozen=True, kw_only=True):
     mode: Annotated[Mode, Meta(description="The policy's.")]
     threshold: Annotated[float, Meta(description="In force now.")]
     quality: Annotated[Quality, Meta(description="How often answers were wrong.")]
+    shadow: Annotated[Shadowed | None, Meta(description="What `shadow` would have served.")]
     outcomes: Annotated[int, Meta(description="Answers that it is known of whether they were right.")]
     entries: Annotated[int, Meta(description="Entries that these are of.")]
     moves: Annotated[list[Moved], Meta(description="Of mode `adaptive`: the last ones, oldest first.")]
@@ -64,13 +65,14 @@ async def get_learning(request: HttpRequest, services: NamedDependency[Services]
     """What verdicts and comparisons say of an agent_type's answers."""
     keys, agent_type = services.keyring.of(request.user.tenant), agent_type_of(request)
     await services.ledger.flush()
-    quality = await services.learning.quality(keys, agent_type)
+    quality, shadow = await services.learning.quality(keys, agent_type)
     state = await services.learning.state(keys, agent_type)
     learned, policy = services.learning.of(keys, agent_type), services.lookup.policy(keys, agent_type)
     answer = Learning(
         mode=policy.mode,
         threshold=policy.threshold or 0.0,
         quality=quality,
+        shadow=shadow,
         outcomes=len(learned.said),
         entries=len({one.outcome.entry_id for one in learned.said.values()}),
         moves=_moves(state),

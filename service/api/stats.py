@@ -41,4 +41,5 @@ async def get_stats(request: HttpRequest, services: NamedDependency[Services]) -
     stats = await services.ledger.stats(keys, agent_type)
     if agent_type is None:
         return encoded(stats)
-    return encoded(replace(stats, quality=await services.learning.quality(keys, agent_type)))
+    quality, shadow = await services.learning.quality(keys, agent_type)
+    return encoded(replace(stats, quality=quality, shadow=shadow))

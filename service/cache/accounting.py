@@ -15,7 +15,7 @@ from service.cache.histogram import LAST, bucket_of
 from service.cache.ports import Work
 from service.cache.prices import Prices
 from service.cache.question import Question
-from service.model import Hit, Miss, Refused, Stored, Tenant, Usage
+from service.model import Hit, Miss, Record, Refused, Stored, Tenant, Usage
 
 Keyspace = Literal["responses", "tools", "embeddings"]
 Outcome = Literal["hit", "miss", "stored", "refused", "failed"]
@@ -30,6 +30,7 @@ Field = tuple[str, ...]
 · ("stage", name, bucket) · ("tokens", "input" | "output" | "embedded" | "provider_cached")
 · ("nano_usd", "saved" | "spent" | "provider_saved")
 · ("unpriced", "hits" | "tokens")
+· ("shadow", "hits") · ("nano_usd", "shadow"): what would have been served
 · ("strata", day since 1970, stratum): hits whose decision is kept
 """
 
@@ -93,6 +94,8 @@ class Accounting:
             noted = self.decisions.note(keys, question, answer)
             if noted is not None and noted.is_hit:
                 self._cell(keys, agent_type)["strata", _day(answer.lookup_id), str(noted.stratum)] += 1
+            if question.shadowed is not None:
+                self._shadowed(self._cell(keys, agent_type), question.shadowed[2])
             if isinstance(answer, Miss):
                 rule = answer.rule if isinstance(answer.rule, str) else None
                 reason, latency_ms = answer.reason.value, answer.latency_ms - work.waited_ms
@@ -148,6 +151,12 @@ class Accounting:
             name = (keys.tenant, agent_type if len(self._cells) < MAX_CELLS else None)
             cell = self._cells.setdefault(name, defaultdict(int))
         return cell
+
+    def _shadowed(self, cell: Cell, record: Record) -> None:
+        """What would have been served."""
+        nano = None if record.usage is None else self.prices.saved(record.usage, record.model)
+        cell["shadow", "hits"] += 1
+        cell["nano_usd", "shadow"] += nano or 0
 
     def _saved(self, cell: Cell, usage: Usage | None, model: str | None) -> None:
         """What a hit's answer cost when it was made."""

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct, structs
 
 from service.cache.accounting import Field
 from service.cache.histogram import percentile
-from service.cache.learning.quality import Quality
+from service.cache.learning.quality import Quality, Shadowed
 from service.cache.prices import NANO
 
 Counts = Annotated[int, Meta(description="How many.")]
@@ -142,6 +142,9 @@ class Stats(Keyspace, frozen=True, kw_only=True):
     ]
     quality: Annotated[
         Quality | None, Meta(description="Of one agent_type: how often its answers were wrong; else null.")
+    ] = None
+    shadow: Annotated[
+        Shadowed | None, Meta(description="Of one agent_type: what `shadow` would have served; else null.")
     ] = None
     others: Annotated[
         Short | None,

@@ -8,7 +8,7 @@ from service.cache.decided import Decided, answer_of
 from service.cache.decisions import review_of
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Where
-from service.cache.outcomes import Outcome, Source, outcome_of
+from service.cache.outcomes import Source, outcome_of
 from service.cache.ports import Budget
 from service.errors import InvalidInputError, NotFoundError
 from service.model import Origin
@@ -16,6 +16,7 @@ from service.store.client import RedisClient
 from service.store.decisions import RedisDecisions
 from service.store.invalidator import Invalidator
 from service.store.keys import Keys
+from service.store.learning import RedisLearning
 from service.store.outcomes import RedisOutcomes
 from service.store.responses import RedisResponses
 from service.store.reviews import RedisReviews
@@ -45,12 +46,14 @@ class Judging:
         outcomes: RedisOutcomes,
         reviews: RedisReviews,
         invalidator: Invalidator,
+        learning: RedisLearning,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._responses = responses
         self._decisions = decisions
         self._invalidator = invalidator
+        self._learning = learning
         self.outcomes = outcomes
         self.reviews = reviews
 
@@ -109,8 +112,8 @@ class Judging:
         if one.entry_id is None:
             raise InvalidInputError("lookup_id", "has no entry")
         gone = not correct and await self._quarantine(keys, one)
-        outcome: Outcome = outcome_of(one, source, correct=correct)
-        await self.outcomes.put(keys, agent_type, outcome)
+        await self.outcomes.put(keys, agent_type, outcome_of(one, source, correct=correct))
+        self._learning.of(keys, agent_type)  # is followed from now on
         return Judged(one.entry_id.hex(), gone)
 
     async def _quarantine(self, keys: TenantKeys, one: Decided) -> bool:

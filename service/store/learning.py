@@ -18,7 +18,15 @@ from service.cache.digests import TenantKeys
 from service.cache.learning.adaptive import State, next_state, undo
 from service.cache.learning.learned import Learned
 from service.cache.learning.pooled import fitted
-from service.cache.learning.quality import Quality, aim_of, hits_by_stratum, quality, verdicts
+from service.cache.learning.quality import (
+    Quality,
+    Shadowed,
+    aim_of,
+    hits_by_stratum,
+    quality,
+    shadowed,
+    verdicts,
+)
 from service.cache.ports import Clock, Policies
 from service.errors import InvalidInputError, StoreUnavailableError
 from service.model import Tenant
@@ -28,12 +36,13 @@ from service.store.outcomes import RedisOutcomes
 from service.store.records import seal_text, unseal_text
 from service.store.responses import RedisResponses
 from service.store.stats import RedisStats
+from service.telemetry import FALSE_HITS
 
 log = logging.getLogger(__name__)
 
 OVERLAP_MS = 5000
 """What was said so long before what was read last is read again: others' clocks and writes are late."""
-TURN_MS = 3000
+TURN_MS, TURNS = 3000, 40
 MOST = 1000
 """Agent_types whose outcomes a process follows; further ones begin anew."""
 
@@ -47,6 +56,7 @@ class Known:
     model: int
     learned: Learned = field(default_factory=Learned)
     state: State | None = None  # of the mode `adaptive`
+    measured: int = 0  # until when, ms since 1970
 
 
 class RedisLearning:
@@ -62,7 +72,9 @@ class RedisLearning:
         stats: RedisStats,
         policies: Policies,
         clock: Clock,
+        named: frozenset[str] = frozenset(),
     ) -> None:
+        """`named` are the tenants that metrics may name."""
         self._redis = redis
         self._keys = keys
         self._responses = responses
@@ -70,6 +82,7 @@ class RedisLearning:
         self._stats = stats
         self._policies = policies
         self._clock = clock
+        self._named = named
         self._known: dict[tuple[Tenant, str], Known] = {}
 
     def of(self, keys: TenantKeys, agent_type: str) -> Learned:
@@ -89,18 +102,20 @@ class RedisLearning:
         """
         for one in list(self._known.values()):
             await self._follow(one)
+            await self._measure(one)
             if self._mode(one) == "adaptive":
                 await self._move(one)
 
-    async def quality(self, keys: TenantKeys, agent_type: str) -> Quality:
-        """How often its answers were wrong lately.
+    async def quality(self, keys: TenantKeys, agent_type: str) -> tuple[Quality, Shadowed | None]:
+        """How often its answers were wrong lately, and what would have been served.
 
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
         one = self._of(keys, agent_type)
         await self._follow(one)
-        return quality(await self._counts(one), one.learned.said.values(), self._clock())
+        counts, said = await self._counts(one), one.learned.said.values()
+        return quality(counts, said, self._clock()), shadowed(counts, said)
 
     async def state(self, keys: TenantKeys, agent_type: str) -> State | None:
         """Of the mode `adaptive`: its threshold and moves; None: it has not been in that mode.
@@ -119,7 +134,11 @@ class RedisLearning:
             StoreUnavailableError: Redis does not answer, or another process is at it: try again.
         """
         one = self._of(keys, agent_type)
-        if not await self._turn(one):
+        for _ in range(TURNS):
+            if await self._turn(one):
+                break
+            await asyncio.sleep(0.1)  # another process is at it, for some ms
+        else:
             raise StoreUnavailableError("the threshold is being moved; try again")
         before = await self._read(one)
         now = self._clock()
@@ -130,6 +149,16 @@ class RedisLearning:
             raise InvalidInputError("number", "is not the last move's")
         await self._write(one, after)
         return after
+
+    async def _measure(self, one: Known) -> None:
+        """Set the gauges where there is something new."""
+        if one.keys.tenant not in self._named or one.learned.until == one.measured:
+            return
+        one.measured = one.learned.until
+        found = quality(await self._counts(one), one.learned.said.values(), self._clock())
+        for end, value in (("rate", found.false_hit_rate), ("low", found.low), ("high", found.high)):
+            if value is not None:
+                FALSE_HITS.labels(one.keys.tenant, one.agent_type, end).set(value)
 
     def _of(self, keys: TenantKeys, agent_type: str) -> Known:
         name = keys.tenant, agent_type
@@ -151,8 +180,9 @@ class RedisLearning:
         said = await self._outcomes.read(one.keys, one.agent_type, one.model, since)
         if one.learned.take(said):
             names, seen = one.learned.rows()
+            outcomes = len(one.learned.said)
             prior = await asyncio.to_thread(fitted, names, seen)
-            one.learned.follow(prior, len(names))
+            one.learned.follow(prior, outcomes)
 
     async def _counts(self, one: Known) -> Mapping[Field, int]:
         counted = await self._stats.of(one.keys, one.agent_type)
@@ -199,6 +229,7 @@ class RedisLearning:
         name = self._name(one)
         text = msgspec.json.encode(state).decode()
         await self._redis.call("SET", name, seal_text(text, name, one.keys.current))
+        await self._redis.call("UNLINK", name + ":turn")
         one.state = state
 
     def _name(self, one: Known) -> str:

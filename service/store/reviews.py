@@ -21,6 +21,7 @@ MOST = 2000
 """Hits of a tenant that wait: beyond it the most certain go."""
 KEPT_MS = 30 * 86_400_000
 TRIP_S = 2.0
+PAGE = 500
 
 
 class Waiting(NamedTuple):
@@ -116,6 +117,19 @@ class RedisReviews:
         """
         partition, key = self._responses.partition(keys), keys.current
         await self._redis.call("ZREM", self._keys.reviews(partition, key.tenant), lookup_id)
+
+    async def clear(self, keys: TenantKeys) -> None:
+        """All that waits, with its texts.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        partition, key = self._responses.partition(keys), keys.current
+        queue = self._keys.reviews(partition, key.tenant)
+        while ids := await self._redis.call("ZRANGE", queue, 0, PAGE - 1):
+            names = [self._keys.review(partition, key.tenant, one.decode("ascii", "replace")) for one in ids]
+            await self._redis.call("UNLINK", *names)
+            await self._redis.call("ZREM", queue, *ids)
 
     async def count(self, keys: TenantKeys) -> int:
         """How many wait.

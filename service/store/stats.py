@@ -39,7 +39,7 @@ OTHERS = "others"
 
 T = TypeVar("T")
 
-_KINDS = {"responses", "tools", "embeddings", "stage", "tokens", "nano_usd", "unpriced", "strata"}
+_KINDS = {"responses", "tools", "embeddings", "stage", "tokens", "nano_usd", "unpriced", "strata", "shadow"}
 
 
 class Registered(NamedTuple):
@@ -319,7 +319,7 @@ def _field(text: str) -> Field | None:
 
 
 def _length(parts: Sequence[str]) -> int:
-    if parts[0] in {"tokens", "nano_usd", "unpriced"}:
+    if parts[0] in {"tokens", "nano_usd", "unpriced", "shadow"}:
         return 2
     return 4 if parts[1:2] == ["ms"] else 3
 

@@ -126,6 +126,15 @@ async def test_the_queue(client: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await look(client))["outcome"] == "miss"
 
 
+async def test_clearing_takes_the_texts_along(client: Http) -> None:
+    await call(client, "PUT", "/v1/policies", {"review_sample_rate": 1}, params={"agent_type": AGENT})
+    await store(client)
+    await look(client)
+    assert (await reviews(client))["pending"] == 1
+    await call(client, "DELETE", "/v1/cache", params={"confirm": "default"})
+    assert (await reviews(client))["pending"] == 0
+
+
 async def test_a_complaint_is_reviewed(client: Http) -> None:
     """Also of a hit that wasn't sampled."""
     await store(client)

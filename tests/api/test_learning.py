@@ -75,13 +75,16 @@ async def test_verified_never_serves_what_turns_out_wrong(client: Http) -> None:
 
 
 async def test_shadow_serves_nothing_and_says_what_would_have_been(client: Http) -> None:
-    await store(client)
+    await store(client, usage={"cost_usd": 0.01})
     await policy(client, shadow=True, threshold=None, guards={})
     for prompt in (ASKED["prompt"], REWORDED["prompt"]):
         found = await look(client, prompt=prompt)
         assert (found["outcome"], found["reason"], found["rule"]) == ("miss", "policy", "shadow")
         await store(client, prompt=prompt, lookup_id=found["lookup_id"])
     found = await settled(client, 2)
+    shadow = found["shadow"]
+    assert (shadow["hits"], shadow["right"], shadow["wrong"]) == (2, 2, 0)
+    assert shadow["saved_usd"] == pytest.approx(0.02)
     assert found["quality"]["hits"] == 0
 
 
@@ -112,7 +115,9 @@ async def test_adaptive_moves_up_and_back(client: Http) -> None:
         embedding = near(at, 0.7) if at % 2 else near(at, 0.93)
         await store(client, prompt=f"p{at}", embedding=vector(at))
         hit = await look(client, prompt=f"P{at}", embedding=embedding, tiers=["semantic"])
-        assert hit["outcome"] == "hit", at
+        if hit["outcome"] == "miss":  # it has moved
+            assert at >= 20
+            break
         await judge(client, hit["lookup_id"], correct=not at % 2)
         if at % 10 == 9:
             await anyio.sleep(1.2)  # the service looks each second
@@ -125,7 +130,6 @@ async def test_adaptive_moves_up_and_back(client: Http) -> None:
     assert move["before"] < move["after"] == found["threshold"]
     in_force = await call(client, "GET", "/v1/policies", params={"agent_type": AGENT})
     assert in_force["threshold"] == found["threshold"]
-    await anyio.sleep(3.1)  # until nobody has the turn
     undone = await call(
         client, "POST", "/v1/learning/undo", {"number": move["number"]}, params={"agent_type": AGENT}
     )

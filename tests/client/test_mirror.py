@@ -5,8 +5,9 @@ import pytest
 
 from semcached import model
 from service import model as ours
-from service.api import entries, invalidation
+from service.api import entries, feedback, invalidation
 from service.cache import figures, rules
+from service.cache.learning import quality
 
 PAIRS = [
     (model.Hit, ours.Hit),
@@ -24,6 +25,9 @@ PAIRS = [
     (model.Entry, entries.Entry),
     (model.Entries, entries.Entries),
     (model.Invalidated, invalidation.Invalidated),
+    (model.Recorded, feedback.Recorded),
+    (model.Quality, quality.Quality),
+    (model.Shadowed, quality.Shadowed),
     (model.Fired, invalidation.Fired),
     (model.Rule, rules.Rule),
     (model.Stats, figures.Stats),

@@ -13,6 +13,7 @@ from service.cache.learning.places import Source
 from service.cache.learning.rates import Basis, Checked, Stratum, estimate
 from service.cache.learning.strata import STRATA
 from service.cache.outcomes import Outcome, Said
+from service.cache.prices import NANO
 from service.cache.tickets import ticket
 from service.model import Policy
 
@@ -46,6 +47,25 @@ class Quality(Struct, frozen=True, kw_only=True):
     verdicts: Annotated[int, Meta(description="Hits with a verdict.")]
     wrong: Annotated[int, Meta(description="Of these.")]
     days: Annotated[int, Meta(description="How far back, in whole days.")]
+
+
+class Shadowed(Struct, frozen=True, kw_only=True):
+    """What would have been served where a policy's `shadow` is on."""
+
+    hits: Annotated[int, Meta(description="Lookups that would have been hits.")]
+    right: Annotated[int, Meta(description="Of those compared with the fresh answer: the same was said.")]
+    wrong: Annotated[int, Meta(description="Of those compared: something else was said.")]
+    saved_usd: Annotated[float, Meta(description="What these hits would have saved.")]
+
+
+def shadowed(counts: Mapping[Field, int], said: Iterable[Said]) -> Shadowed | None:
+    """None: there was none."""
+    hits = counts.get(("shadow", "hits"), 0)
+    told = [one.outcome.correct for one in said if one.outcome.source == "shadow"]
+    if not hits and not told:
+        return None
+    saved = counts.get(("nano_usd", "shadow"), 0) / NANO
+    return Shadowed(hits=hits, right=told.count(True), wrong=told.count(False), saved_usd=saved)
 
 
 def aim_of(policy: Policy) -> Aim:
