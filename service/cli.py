@@ -102,8 +102,19 @@ def _parser() -> argparse.ArgumentParser:
 
     calibrate = commands.add_parser("calibrate", help="threshold and verifier cut from labelled pairs")
     calibrate.add_argument(
-        "pairs", type=Path, help="TSV: text_a, text_b, label (1: one answer is right for both)"
+        "pairs",
+        type=Path,
+        nargs="?",
+        help="TSV: text_a, text_b, label (1: one answer is right for both)",
     )
+    calibrate.add_argument(
+        "--replay",
+        type=Path,
+        metavar="POLICY",
+        help="instead: what this policy (JSON) would have made of the decisions that are kept",
+    )
+    calibrate.add_argument("--tenant", default="default", help="of --replay: whose decisions [default]")
+    calibrate.add_argument("--agent-type", help="of --replay: which")
     calibrate.add_argument(
         "--max-error", type=_share, default=0.02, help="wanted share of label 0 that is served [0.02]"
     )
@@ -355,6 +366,10 @@ def _calibrate(arguments: argparse.Namespace, settings: Settings) -> int:
     from service import calibrate
     from service.wiring import judges
 
+    if arguments.replay is not None:
+        return _replay(arguments, settings)
+    if arguments.pairs is None:
+        raise SettingsError("calibrate needs a file of pairs, or --replay")
     pairs = calibrate.read(arguments.pairs)
 
     async def run() -> calibrate.Report:
@@ -367,6 +382,28 @@ def _calibrate(arguments: argparse.Namespace, settings: Settings) -> int:
     print(report.text)
     if arguments.output:
         arguments.output.write_bytes(report.policy)
+    return 0
+
+
+def _replay(arguments: argparse.Namespace, settings: Settings) -> int:
+    from service import replay
+    from service.api.auth import operator
+    from service.wiring import judges
+
+    if arguments.agent_type is None:
+        raise SettingsError("calibrate --replay needs --agent-type")
+    policy = replay.read(arguments.replay)
+
+    async def run(url: str) -> str:
+        async with judges(settings) as (_, verifier):
+            tenant = operator(arguments.tenant)
+            found = await replay.replay(
+                settings, url, tenant, arguments.agent_type, policy=policy, verifier=verifier
+            )
+        return replay.table(found)
+
+    with _running_redis(settings) as url:
+        print(asyncio.run(run(url)))
     return 0
 
 

@@ -1,13 +1,15 @@
 """`semcached stats`: the table of /v1/stats, read from Redis by itself."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from service.cache.digests import Keyring
 from service.cache.figures import Keyspace, Latency, Stats
 from service.errors import LayoutError, SecretMismatchError
-from service.model import Tenant
+from service.model import Generation, Tenant
 from service.settings import Settings
-from service.store.client import connected
+from service.store.client import RedisClient, connected
 from service.store.keys import Keys
 from service.store.layout import read_generation, read_layout
 from service.store.responses import RedisResponses
@@ -24,6 +26,29 @@ async def read(settings: Settings, url: str, tenant: Tenant) -> Stats:
         StoreUnavailableError: Redis does not answer.
         StartupError: it was never set up, or under another secret.
     """
+    async with reading(settings, url) as (redis, keys, keyring, responses, _):
+        ledger, _ = ledger_of(settings, redis, keys, keyring, responses)
+        return await ledger.stats(keyring.of(tenant), None)
+
+
+class Reading(NamedTuple):
+    """A Redis that is looked at by itself."""
+
+    redis: RedisClient
+    keys: Keys
+    keyring: Keyring
+    responses: RedisResponses
+    generation: Generation
+
+
+@asynccontextmanager
+async def reading(settings: Settings, url: str) -> AsyncIterator[Reading]:
+    """What a command needs that runs beside the service.
+
+    Raises:
+        StoreUnavailableError: Redis does not answer.
+        StartupError: it was never set up, or under another secret.
+    """
     keys, keyring = Keys(settings.key_prefix), keyring_of(settings)
     async with connected(url, PATIENCE_S, keys.meta("probe")) as redis:
         layout, generation = await read_layout(redis, keys), await read_generation(redis, keys)
@@ -32,8 +57,7 @@ async def read(settings: Settings, url: str, tenant: Tenant) -> Stats:
         _check(layout.secret_fingerprint, keyring)
         responses = RedisResponses(redis, keys)
         responses.follow(layout, generation)
-        ledger, _ = ledger_of(settings, redis, keys, keyring, responses)
-        return await ledger.stats(keyring.of(tenant), None)
+        yield Reading(redis, keys, keyring, responses, generation)
 
 
 def _check(fingerprint: str, keyring: Keyring) -> None:

@@ -243,7 +243,8 @@ class Question:
     @property
     def missing(self) -> bool:
         """Whether there is no answer, and one that is made now would be found by the next who asks."""
-        return self.served is None and self.reason is not Reason.DEGRADED and Tier.EXACT in self.tiers
+        open_ = self.served is None and self.shadowed is None
+        return open_ and self.reason is not Reason.DEGRADED and Tier.EXACT in self.tiers
 
     @property
     def likeness(self) -> Hashable:
