@@ -58,6 +58,16 @@ class Said(NamedTuple):
     at: int
     outcome: Outcome
 
+    @property
+    def order(self) -> tuple[int, bytes]:
+        """When it was said; those of one moment in some order, always the same."""
+        return self.at, self.outcome.lookup_id
+
+    @property
+    def weight(self) -> tuple[bool, int]:
+        """Of what was said of one lookup the greatest holds: a reviewer's word, else the last."""
+        return self.outcome.source == "review", self.at
+
 
 def outcome_of(decided: Decided, source: Source, *, correct: bool) -> Outcome:
     """A verdict on what was decided.

@@ -77,7 +77,7 @@ class RedisOutcomes:
             for member, at in zip(flat[::2], flat[1::2], strict=True)
             if (one := unsealed(member, key)) is not None
         ]
-        return sorted(found, key=lambda one: one.at)
+        return sorted(found, key=lambda one: one.order)
 
     def _name(self, keys: TenantKeys, key: DigestKey, agent_type: str, model: int) -> str:
         partition = self._responses.partition(keys)

@@ -23,9 +23,10 @@ Answer = tuple[bytes, int]
 
 
 class Seen(NamedTuple):
-    """An observation, and when it was made, ms since 1970."""
+    """An observation, and how it was said."""
 
-    at: int
+    order: tuple[int, bytes]
+    weight: tuple[bool, int]
     observation: Observation
 
 
@@ -33,7 +34,7 @@ class Learned:
     """Of one agent_type, under one embedding model."""
 
     def __init__(self) -> None:
-        self.said: dict[bytes, Said] = {}
+        self.said: dict[tuple[bytes, str], Said] = {}  # by lookup and source
         self.until = 0  # when the last of it was said
         self.prior: Prior = unlearned()
         self.requests = self.decided = 0  # lately, by this process: all, and those with a chance to be served
@@ -42,22 +43,22 @@ class Learned:
         self._fits: dict[Answer, Fit] = {}
 
     def take(self, some: Iterable[Said]) -> bool:
-        """What was said, in order; of a lookup the last holds. Whether the prior is to be fitted again."""
+        """What was said, in order. Whether the prior is to be fitted again."""
         for one in some:
             self.until = max(self.until, one.at)
-            known = self.said.get(one.outcome.lookup_id)
-            if known is not None and (known.outcome == one.outcome or known.at > one.at):
-                continue
-            self.said[one.outcome.lookup_id] = one
-            self._observe(one)
+            name = one.outcome.lookup_id, one.outcome.source
+            known = self.said.get(name)
+            if known is None or (known.outcome != one.outcome and known.at <= one.at):
+                self.said[name] = one
+                self._observe(one)
         if len(self.said) > MOST:
             self._forget()
         return len(self.said) - self._fitted >= min(LAST, max(FIRST, self._fitted // EIGHTH))
 
     def _forget(self) -> None:
         """The older half."""
-        kept = sorted(self.said.values(), key=lambda one: one.at)[len(self.said) // 2 :]
-        self.said = {one.outcome.lookup_id: one for one in kept}
+        kept = sorted(self.said.values(), key=lambda one: one.order)[len(self.said) // 2 :]
+        self.said = {(one.outcome.lookup_id, one.outcome.source): one for one in kept}
         self._seen.clear()
         self._fits.clear()
         self._fitted = min(self._fitted, len(kept))
@@ -70,13 +71,19 @@ class Learned:
             return
         name = outcome.entry_id, outcome.answer
         seen = Observation(outcome.cosine, outcome.verified, outcome.correct)
-        self._seen[name][outcome.lookup_id] = Seen(one.at, seen)
-        self._fits.pop(name, None)
+        known = self._seen[name].get(outcome.lookup_id)
+        if known is None or known.weight <= one.weight:
+            self._seen[name][outcome.lookup_id] = Seen(one.order, one.weight, seen)
+            self._fits.pop(name, None)
 
     def rows(self) -> tuple[list[Answer], list[Observation]]:
         """Which answer each observation is of, and the observations, oldest first: what `fitted` takes."""
         rows = sorted(
-            ((at, name, seen) for name, each in self._seen.items() for at, seen in each.values()),
+            (
+                (one.order, name, one.observation)
+                for name, each in self._seen.items()
+                for one in each.values()
+            ),
             key=lambda row: row[0],
         )
         return [name for _, name, _ in rows], [seen for *_, seen in rows]
@@ -97,7 +104,8 @@ class Learned:
         found = self._fits.get(name)
         if found is None:
             each = self._seen.get(name)
-            seen = [] if each is None else [one.observation for one in sorted(each.values())][-KEPT:]
+            ordered = [] if each is None else sorted(each.values(), key=lambda one: one.order)
+            seen = [one.observation for one in ordered[-KEPT:]]
             if len(self._fits) >= FITS:
                 self._fits.clear()
             found = self._fits[name] = posterior(self.prior, seen)

@@ -101,10 +101,10 @@ def hits_by_stratum(counts: Mapping[Field, int], first_day: int = 0) -> list[int
 
 
 def verdicts(said: Iterable[Said]) -> list[Verdict]:
-    """For mode `adaptive`: one per lookup, the last, in the order in which they were said."""
-    last = {one.outcome.lookup_id: one for one in sorted(said)}
+    """For mode `adaptive`: one per lookup, the one that holds, in the order in which they were said."""
+    last = {one.outcome.lookup_id: one for one in sorted(said, key=lambda one: one.weight)}
     found: list[Verdict] = []
-    for place, (at, one) in enumerate(sorted(last.values())):
+    for place, (at, one) in enumerate(sorted(last.values(), key=lambda one: one.order)):
         number = at * AT_ONCE + place % AT_ONCE
         source = SOURCES[one.source]
         found.append(Verdict(number, one.cosine, one.correct, source, one.threshold / UNIT, one.stratum))

@@ -1,0 +1,141 @@
+"""What is learned outlives processes: nothing is counted twice, whoever says it, and all go by the same."""
+
+import asyncio
+
+import msgspec
+import pytest
+from redis import Redis
+
+from service.api.auth import operator
+from service.cache.decided import PLACES, UNIT, model_of
+from service.cache.digests import TenantKeys
+from service.cache.learning.learned import Learned
+from service.cache.learning.quality import verdicts
+from service.cache.outcomes import Outcome, Said
+from service.cache.tickets import issued
+from service.model import Origin, Policy, Reason
+from service.store.outcomes import RedisOutcomes
+from service.wiring import Parts, now_ms
+from tests.helpers import Same
+
+pytestmark = pytest.mark.anyio
+
+AGENT = "a"
+
+
+@pytest.fixture
+def keys(parts: Parts) -> TenantKeys:
+    return parts.keyring.of(operator("acme"))
+
+
+def outcome(parts: Parts, at: int, *, correct: bool, **more: object) -> Outcome:
+    """Of a semantic hit."""
+    assert parts.responses.generation is not None
+    fields = {
+        "lookup_id": bytes.fromhex(issued(1, now_ms())),
+        "source": "feedback",
+        "at": PLACES[Origin.SEMANTIC],
+        "entry_id": at.to_bytes(16),
+        "similarity": round(0.7 * UNIT),
+        "threshold": round(0.65 * UNIT),
+        "model": model_of(parts.responses.generation),
+    }
+    return Outcome(correct=correct, **(fields | more))  # type: ignore[arg-type] # a test's
+
+
+async def test_said_twice_is_said_once(parts: Parts, other: Parts, keys: TenantKeys) -> None:
+    """By a client that tries again, by two processes, and read again after a restart."""
+    some = [outcome(parts, at % 3, correct=at % 4 > 0, source="explore") for at in range(40)]
+    for one in some:
+        await asyncio.gather(*(each.judging.outcomes.put(keys, AGENT, one) for each in (parts, other, parts)))
+    for each in (parts, other):
+        each.learning.of(keys, AGENT)
+        await each.learning.refresh()
+        await each.learning.refresh()
+        assert len(each.learning.of(keys, AGENT).said) == 40
+    mine, theirs = parts.learning.of(keys, AGENT), other.learning.of(keys, AGENT)
+    assert mine.prior == theirs.prior
+    assert mine.prior.observed == 40
+    assert mine.rows()[1] == theirs.rows()[1]
+
+
+async def test_what_changed_holds(parts: Parts, keys: TenantKeys) -> None:
+    one = outcome(parts, 1, correct=True)
+    model = one.model
+    for correct in (True, False, True, False):
+        await parts.judging.outcomes.put(keys, AGENT, msgspec.structs.replace(one, correct=correct))
+    (said,) = await parts.judging.outcomes.read(keys, AGENT, model)
+    assert said.outcome.correct is False
+    review = msgspec.structs.replace(one, source="review", correct=True)
+    await parts.judging.outcomes.put(keys, AGENT, review)
+    parts.learning.of(keys, AGENT)
+    await parts.learning.refresh()
+    learned = parts.learning.of(keys, AGENT)
+    assert {it.outcome.source for it in learned.said.values()} == {"feedback", "review"}
+    assert [seen.correct for seen in learned.rows()[1]] == [True]  # the reviewer's word holds
+    (verdict,) = verdicts(learned.said.values())
+    assert verdict.right
+
+
+async def test_a_bounded_number_is_kept(parts: Parts, keys: TenantKeys) -> None:
+    times = iter(range(1000, 2000))
+    outcomes = RedisOutcomes(parts.redis, parts.target.keys, parts.responses, lambda: next(times), most=10)
+    some = [outcome(parts, at, correct=True) for at in range(25)]
+    for one in some:
+        await outcomes.put(keys, AGENT, one)
+    found = await outcomes.read(keys, AGENT, some[0].model)
+    assert [it.outcome for it in found] == some[-10:]
+
+
+async def test_what_was_altered_is_nothing(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    one = outcome(parts, 1, correct=True)
+    await parts.judging.outcomes.put(keys, AGENT, one)
+    (name,) = redis.scan_iter(f"{parts.settings.key_prefix}:*:outcomes:*")
+    redis.zadd(name, {b"\x01" + b"x" * 40: 5, b"": 6})
+    assert [it.outcome for it in await parts.judging.outcomes.read(keys, AGENT, one.model)] == [one]
+    other = parts.keyring.of(operator("other"))
+    assert await parts.judging.outcomes.read(other, AGENT, one.model) == []
+
+
+async def test_one_moves_and_all_follow(
+    parts: Parts, other: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever process reads the verdicts first; one that is killed before it wrote has moved nothing."""
+    policies = Same(Policy(mode="adaptive", threshold=0.65))
+    for each in (parts, other):
+        monkeypatch.setattr(each.learning, "_policies", policies)
+        each.learning.of(keys, AGENT)
+    for at in range(30):
+        await parts.judging.outcomes.put(keys, AGENT, outcome(parts, at, correct=at % 2 > 0))
+    write = parts.learning._write
+
+    async def killed(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(parts.learning, "_write", killed)
+    with pytest.raises(asyncio.CancelledError):
+        await parts.learning.refresh()
+    monkeypatch.setattr(parts.learning, "_write", write)
+    await asyncio.sleep(3.1)  # until its turn is over
+    await asyncio.gather(parts.learning.refresh(), other.learning.refresh())
+    await asyncio.gather(parts.learning.refresh(), other.learning.refresh())
+    found = [await each.learning.state(keys, AGENT) for each in (parts, other)]
+    assert found[0] == found[1]
+    assert found[0] is not None
+    assert len(found[0].moves) == 1
+    assert found[0].threshold > 0.65
+    assert [each.learning.threshold(keys, AGENT) for each in (parts, other)] == [found[0].threshold] * 2
+
+
+def test_an_answer_of_its_own_begins_anew() -> None:
+    """Observations are of an entry's answer, not of its id."""
+    learned = Learned()
+    outcomes = [
+        Outcome(bytes([at]) * 16, "explore", at > 0, PLACES[Reason.EXPLORE], bytes(16), 8000, answer=at % 2)
+        for at in range(8)
+    ]
+    learned.take(Said(at, one) for at, one in enumerate(outcomes))
+    names, _ = learned.rows()
+    assert sorted(set(names)) == [(bytes(16), 0), (bytes(16), 1)]
+    assert learned.fit((bytes(16), 2)) == learned.fit((bytes(16), 3))
+    assert learned.fit((bytes(16), 0)) != learned.fit((bytes(16), 1))
