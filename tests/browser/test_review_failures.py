@@ -111,13 +111,13 @@ def test_keys(page: Page, settings: Settings, tmp_path: Path) -> None:
         service.http.headers["Authorization"] = f"Bearer {keys[Role.admin]}"
         hits(service.http, 3)
         page.open(f"http://127.0.0.1:{service.port}/reviews")
-        page.until("document.activeElement.id === 'key'")
+        page.until("document.activeElement?.id === 'key'")
         for given, why in (("sk-wrong", "401: "), (keys[Role.reader], "403: "), (keys[Role.admin], "")):
             page.type(given)
             page.press("Enter")
             if why:
                 page.until(f"document.getElementById('key_why').textContent.startsWith({why!r})")
-                assert page.js("document.activeElement.id") == "key"
+                assert page.js("document.activeElement?.id") == "key"
         page.until(HERE)
         assert not page.js("document.getElementById('key_form').checkVisibility()")
         assert page.js("localStorage.length") == 0
@@ -125,7 +125,7 @@ def test_keys(page: Page, settings: Settings, tmp_path: Path) -> None:
         page.until(SENT)
         revoke_key(keys_file, read_keys(keys_file)[0].id)
         typed(page, "w")
-        page.until("document.activeElement.id === 'key'")
+        page.until("document.activeElement?.id === 'key'")
         assert "1 not sent yet" in page.text("count")
         page.type(second)
         page.press("Enter")
@@ -135,7 +135,7 @@ def test_keys(page: Page, settings: Settings, tmp_path: Path) -> None:
         page.until(HERE)
         assert page.text("count") == "1 waiting"
         page.js("document.getElementById('forget').click()")
-        page.until("document.activeElement.id === 'key'")
+        page.until("document.activeElement?.id === 'key'")
         assert keys[Role.admin] not in page.js("JSON.stringify(sessionStorage)")
         assert second not in page.js("JSON.stringify(sessionStorage)")
 

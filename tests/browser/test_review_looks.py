@@ -110,5 +110,5 @@ def test_who_hears_it(page: Page, desk: Served) -> None:
     reached = set()
     for _ in range(20):
         page.press("Tab")
-        reached.add(page.js("document.activeElement.id || document.activeElement.dataset.id"))
+        reached.add(page.js("document.activeElement?.id || document.activeElement.dataset.id"))
     assert {"agent_type", "ask_help", "answer", "correct", "wrong", "skip", "undo"} <= reached
