@@ -147,7 +147,6 @@ class _Attachment:
                 await self._parts.responses.refresh()
             await self._parts.responses.usable()
             await self._parts.policies.refresh()
-            await self._parts.learning.refresh()
         except (StoreUnavailableError, EmbedderError, StartupError) as error:
             self._note(str(error), log_it=type(error) is not StoreUnavailableError)
         except Exception:  # a defect must not end the watch
@@ -177,6 +176,16 @@ class _Attachment:
             log.debug("documents wait for their vectors: %s", error)
         except Exception:  # a defect must not end the watch
             log.exception("unexpected error while making vectors that wait")
+
+    async def learn(self) -> None:
+        """Follow the outcomes; without them the service serves all the same."""
+        try:
+            if self._parts.responses.generation is not None:
+                await self._parts.learning.refresh()
+        except StoreUnavailableError as error:
+            log.debug("outcomes are not followed: %s", error)
+        except Exception:  # a defect must not end the watch
+            log.exception("unexpected error while following outcomes")
 
     async def measure(self) -> None:
         """Set the index' gauges if it is time; without them the service serves all the same."""
@@ -215,11 +224,19 @@ class _Attachment:
             await asyncio.sleep(CHECK_S)
             await self.drain()
 
+    async def learn_all(self) -> None:
+        """For as long as the service runs, beside the watch."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            await self.learn()
+
 
 @asynccontextmanager
 async def _background(attachment: _Attachment) -> AsyncIterator[_Attachment]:
     await attachment.check()
-    tasks = [asyncio.create_task(one) for one in (attachment.run(), attachment.drain_all())]
+    tasks = [
+        asyncio.create_task(one) for one in (attachment.run(), attachment.drain_all(), attachment.learn_all())
+    ]
     try:
         yield attachment
     finally:

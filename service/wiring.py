@@ -4,7 +4,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -26,7 +26,7 @@ from service.cache.store import Store
 from service.cache.tools import Tools
 from service.cache.usage import Uses
 from service.embedders.batching import Model, batching
-from service.errors import LayoutError, SettingsError
+from service.errors import LayoutError, SettingsError, StoreUnavailableError
 from service.judges import llm as judges_of
 from service.migrate.draining import Draining
 from service.model import Generation
@@ -167,6 +167,8 @@ class Parts:
         await self.policies.load(layout.partitions)  # first: none that is stricter may be missed
         self.responses.follow(layout, generation, graph=graph)
         await self.responses.refresh()
+        with suppress(StoreUnavailableError):
+            await self.learning.refresh()  # thresholds that moved are in force from the first lookup on
 
     async def _fitting(self, keys: Keys) -> Generation:
         """The generation to serve from.
@@ -244,6 +246,7 @@ async def opened(
         learning = RedisLearning(
             redis,
             keys,
+            keyring,
             responses,
             outcomes=outcomes,
             stats=ledger.counted,

@@ -9,7 +9,7 @@ import numpy as np
 from service.cache.digests import TenantKeys
 from service.cache.question import Question
 from service.cache.store import Accepted
-from service.model import Hit, LookupRequest, Miss, Policy, Record, Stored, StoreRequest, ToolPolicy
+from service.model import Hit, LookupRequest, Miss, Policy, Record, Stored, StoreRequest, Tenant, ToolPolicy
 from service.wiring import Parts
 
 
@@ -42,6 +42,7 @@ class Same:
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.learning: set[tuple[Tenant, str]] = set()
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy:  # noqa: ARG002 - the port's
         return self.policy

@@ -1,6 +1,7 @@
 """What the decisions need from below; `store/` and `embedders/` fulfil it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -384,6 +385,10 @@ class LeaseBook(Protocol):
 
 class Policies(Protocol):
     """The policies of all tenants, in this process."""
+
+    @property
+    def learning(self) -> AbstractSet[tuple[Tenant, str]]:
+        """Tenants and agent_types with a mode other than `static`."""
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy | None:
         """An agent_type's policy; the default where none was set.

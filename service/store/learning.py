@@ -14,7 +14,7 @@ import msgspec
 
 from service.cache.accounting import Field
 from service.cache.decided import model_of
-from service.cache.digests import TenantKeys
+from service.cache.digests import DigestKey, Keyring, TenantKeys
 from service.cache.learning.adaptive import State, next_state, undo
 from service.cache.learning.learned import Learned
 from service.cache.learning.pooled import fitted
@@ -66,6 +66,7 @@ class RedisLearning:
         self,
         redis: RedisClient,
         keys: Keys,
+        keyring: Keyring,
         responses: RedisResponses,
         *,
         outcomes: RedisOutcomes,
@@ -77,6 +78,7 @@ class RedisLearning:
         """`named` are the tenants that metrics may name."""
         self._redis = redis
         self._keys = keys
+        self._keyring = keyring
         self._responses = responses
         self._outcomes = outcomes
         self._stats = stats
@@ -100,6 +102,8 @@ class RedisLearning:
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
+        for tenant, agent_type in self._policies.learning:
+            self._of(self._keyring.of(tenant), agent_type)
         for one in list(self._known.values()):
             await self._follow(one)
             await self._measure(one)
@@ -209,13 +213,13 @@ class RedisLearning:
         await self._write(one, after)
 
     async def _turn(self, one: Known) -> bool:
-        name = self._name(one) + ":turn"
+        name = self._name(one, one.keys.current) + ":turn"
         return bool(await self._redis.call("SET", name, secrets.token_hex(8), "NX", "PX", TURN_MS))
 
     async def _read(self, one: Known) -> State | None:
-        name = self._name(one)
         for key in one.keys.keys:
-            blob = await self._redis.call("GET", self._name(one))
+            name = self._name(one, key)
+            blob = await self._redis.call("GET", name)
             text = None if blob is None else unseal_text(blob, name, key)
             if text is not None:
                 try:
@@ -226,12 +230,12 @@ class RedisLearning:
         return None
 
     async def _write(self, one: Known, state: State) -> None:
-        name = self._name(one)
+        name = self._name(one, one.keys.current)
         text = msgspec.json.encode(state).decode()
         await self._redis.call("SET", name, seal_text(text, name, one.keys.current))
         await self._redis.call("UNLINK", name + ":turn")
         one.state = state
 
-    def _name(self, one: Known) -> str:
-        partition, key = self._responses.partition(one.keys), one.keys.current
+    def _name(self, one: Known, key: DigestKey) -> str:
+        partition = self._responses.partition(one.keys)
         return self._keys.learned(partition, key.tenant, key.agent_type(one.agent_type), one.model)

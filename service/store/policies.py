@@ -104,6 +104,8 @@ class RedisPolicies:
         self._counting: dict[Names, tuple[Kept, Generation, Policy]] = {}
         self.bounds: dict[tuple[Tenant, str], int] = {}
         """`max_entries` by tenant and agent_type, of those that have one."""
+        self.learning: set[tuple[Tenant, str]] = set()
+        """Tenants and agent_types with a mode other than `static`."""
 
     def of(self, keys: TenantKeys, agent_type: str) -> Policy | None:
         """See `cache.ports.Policies`. Costs no round trip."""
@@ -223,6 +225,9 @@ class RedisPolicies:
                 self.bounds[names] = kept.policy.max_entries
             elif kept.body.kind == RESPONSES:
                 self.bounds.pop(names, None)
+            self.learning.discard(names)
+            if isinstance(kept.policy, Policy) and kept.policy.mode != "static":
+                self.learning.add(names)
         POLICIES.set(len(self._known))
 
     def _is_left_over(self, field: bytes) -> bool:
