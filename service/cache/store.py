@@ -60,7 +60,7 @@ class Accepted(NamedTuple):
     def explored(self) -> bool:
         """Whether it isn't known yet if it is an answer of its own: till then it answers its own words."""
         lookup_id = self.request.lookup_id
-        verified = self.policy.mode == "verified" and not self.settled
+        verified = self.policy.mode == "verified" and Tier.EXACT in self.policy.tiers and not self.settled
         return verified and lookup_id is not None and is_fresh(lookup_id)
 
     @property
