@@ -174,7 +174,9 @@ class Stock:
 
     def _wrong(self, http: httpx.Client, numbers: Sequence[int], tier: str) -> list[tuple[int, str]]:
         words = question if tier == "exact" else reworded
-        items = [{"agent_type": AGENT_TYPE, "prompt": words(one), "tiers": [tier]} for one in numbers]
+        # The policy's own threshold counts less under the other model; a request's is the caller's.
+        fields = {"agent_type": AGENT_TYPE, "tiers": [tier], "threshold": THRESHOLD}
+        items = [fields | {"prompt": words(one)} for one in numbers]
         told = http.post("/v1/cache/lookup/batch", json={"items": items}).raise_for_status().json()["items"]
         found: list[tuple[int, str]] = []
         for number, one in zip(numbers, told, strict=True):
