@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.learning_outcomes.streams import UNREAD, Cache, Pairs, Served, Stream
-from service.cache.learning.adaptive import Aim, Move, State, Verdict, next_state
-from service.cache.learning.places import Source
+from service.cache.learning.adaptive import Aim, Move, State, next_state
+from service.cache.learning.places import Source, Verdict
 from service.cache.learning.strata import EXACT, STRATA, stratum
 
 WINDOWS = 20
@@ -83,7 +83,7 @@ class _Going:
         self.state, self._aim, self._told = State(start), how.aim, told
         self._random = np.random.default_rng(seed)
         self._hits = [0] * STRATA
-        self._number = 0
+        self._said: list[Verdict] = []
         self.counts = [0, 0, 0]  # exact, right, wrong
 
     def ask(self, at: int) -> None:
@@ -123,9 +123,9 @@ class _Going:
             self._learn(similarity, Source.FEEDBACK, right=said, place=place)
 
     def _learn(self, similarity: float, source: Source, *, right: bool, place: int) -> None:
-        self._number += 1
-        verdict = Verdict(self._number, similarity, right, source, self.state.threshold, place)
-        self.state = next_state(self.state, [verdict], self._aim, self._hits, self._number)
+        said, now = self._said, self._said[-1].at + 1 if self._said else 1
+        said.append(Verdict(now, similarity, right, source, self.state.threshold, place))
+        self.state = next_state(self.state, said, self._aim, self._hits, now)
 
 
 def run(one: Stream, pairs: Pairs, how: Arm, *, start: float, told: Told, seed: int = 1) -> Run:

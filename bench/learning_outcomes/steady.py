@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from service.cache.learning.adaptive import Aim, State, Verdict, Why, next_state
-from service.cache.learning.places import Source
+from service.cache.learning.adaptive import Aim, State, Why, next_state
+from service.cache.learning.places import Source, Verdict
 from service.cache.learning.strata import STRATA
 
 ACCURACIES = (0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
@@ -39,12 +39,12 @@ def measured(accuracy: float, cliff: float | None, streams: int, verdicts: int, 
 
 
 def _stream(accuracy: float, cliff: float | None, verdicts: int, random: np.random.Generator) -> State:
-    state, hits = State(START), [0] * STRATA
+    state, hits, said = State(START), [0] * STRATA, list[Verdict]()
     chances, places = random.random(verdicts), random.random(verdicts)
     for number, (chance, place) in enumerate(zip(chances, places, strict=True), 1):
         hits[2] += TOLD
         similarity = state.threshold + (1 - state.threshold) * float(place)
         right = bool(chance < (accuracy if cliff is None or similarity >= cliff else BELOW))
-        one = Verdict(number, similarity, right, Source.FEEDBACK, state.threshold, 2)
-        state = next_state(state, [one], AIM, hits, number)
+        said.append(Verdict(number, similarity, right, Source.FEEDBACK, state.threshold, 2))
+        state = next_state(state, said, AIM, hits, number)
     return state

@@ -31,7 +31,7 @@ Field = tuple[str, ...]
 · ("nano_usd", "saved" | "spent" | "provider_saved")
 · ("unpriced", "hits" | "tokens")
 · ("shadow", "hits") · ("nano_usd", "shadow"): what would have been served
-· ("strata", day since 1970, stratum): hits whose decision is kept
+· ("strata", day since 1970 or "all", stratum): hits whose decision is kept; days long ago are removed
 """
 
 Cell = defaultdict[Field, int]
@@ -40,6 +40,7 @@ MAX_CELLS = 10_000
 """Agent_types that wait at a time; those beyond are counted together, per tenant."""
 LONGEST_WORD = 64
 DAY_MS = 86_400_000
+ALL_DAYS = "all"
 BUCKETS = [str(bucket) for bucket in range(LAST + 1)]
 
 
@@ -93,7 +94,8 @@ class Accounting:
             agent_type = question.query.agent_type
             noted = self.decisions.note(keys, question, answer)
             if noted is not None and noted.is_hit:
-                self._cell(keys, agent_type)["strata", _day(answer.lookup_id), str(noted.stratum)] += 1
+                for when in (_day(answer.lookup_id), ALL_DAYS):
+                    self._cell(keys, agent_type)["strata", when, str(noted.stratum)] += 1
             if question.shadowed is not None:
                 self._shadowed(self._cell(keys, agent_type), question.shadowed[2])
             if isinstance(answer, Miss):

@@ -27,9 +27,9 @@ class Keys:
         """A sorted set: verdicts on a tenant's agent_type's answers (by their digests), by time."""
         return f"{self.prefix}:{{{partition}}}:outcomes:{tenant}:{agent_type}:{model:08x}"
 
-    def learned(self, partition: int, tenant: str, agent_type: str, model: int) -> str:
-        """A string: the threshold that follows the verdicts, and its moves, sealed."""
-        return f"{self.prefix}:{{{partition}}}:learned:{tenant}:{agent_type}:{model:08x}"
+    def threshold(self, partition: int, tenant: str, agent_type: str, model: int) -> str:
+        """A hash: the threshold that follows the verdicts, and its moves, sealed, under a rising number."""
+        return f"{self.prefix}:{{{partition}}}:threshold:{tenant}:{agent_type}:{model:08x}"
 
     def reviews(self, partition: int, tenant: str) -> str:
         """A sorted set: lookup ids of hits that wait for a verdict, the least certain first."""

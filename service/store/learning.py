@@ -1,12 +1,11 @@
 """What is learned, per tenant and agent_type: followed from the outcomes in Redis, and moved.
 
 Each process reads the outcomes and works out the rest; only the threshold of mode `adaptive` is kept, with
-its moves, written by whoever has the turn.
+its moves, in a hash: each state under its number, which only one process can write.
 """
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,12 +26,12 @@ from service.cache.learning.quality import (
     shadowed,
     verdicts,
 )
-from service.cache.ports import Clock, Policies
+from service.cache.ports import Budget, Clock, Policies
 from service.errors import InvalidInputError, StoreUnavailableError
 from service.model import Tenant
-from service.store.client import RedisClient
+from service.store.client import Command, RedisClient
 from service.store.keys import Keys
-from service.store.outcomes import RedisOutcomes
+from service.store.outcomes import TRIP_S, RedisOutcomes
 from service.store.records import seal_text, unseal_text
 from service.store.responses import RedisResponses
 from service.store.stats import RedisStats
@@ -42,7 +41,9 @@ log = logging.getLogger(__name__)
 
 OVERLAP_MS = 5000
 """What was said so long before what was read last is read again: others' clocks and writes are late."""
-TURN_MS, TURNS = 3000, 40
+TRIES = 40
+GONE = 8
+"""Numbers before the one before last under which a state may still lie."""
 MOST = 1000
 """Agent_types whose outcomes a process follows; further ones begin anew."""
 
@@ -57,6 +58,7 @@ class Known:
     learned: Learned = field(default_factory=Learned)
     state: State | None = None  # of the mode `adaptive`
     measured: int = 0  # until when, ms since 1970
+    judged: int = -1  # how much had been said when the threshold was judged last
 
 
 class RedisLearning:
@@ -138,21 +140,15 @@ class RedisLearning:
             StoreUnavailableError: Redis does not answer, or another process is at it: try again.
         """
         one = self._of(keys, agent_type)
-        for _ in range(TURNS):
-            if await self._turn(one):
-                break
-            await asyncio.sleep(0.1)  # another process is at it, for some ms
-        else:
-            raise StoreUnavailableError("the threshold is being moved; try again")
-        before = await self._read(one)
-        now = self._clock()
-        after = (
-            None if before is None else undo(before, number, hits_by_stratum(await self._counts(one)), now)
-        )
-        if after is None or after == before:
-            raise InvalidInputError("number", "is not the last move's")
-        await self._write(one, after)
-        return after
+        for _ in range(TRIES):
+            before = await self._read(one)
+            hits = hits_by_stratum(await self._counts(one))
+            after = None if before is None else undo(before, number, hits, self._clock())
+            if after is None or after == before:
+                raise InvalidInputError("number", "is not the last move's")
+            if await self._write(one, after):
+                return after
+        raise StoreUnavailableError("the threshold is being moved; try again")
 
     async def _measure(self, one: Known) -> None:
         """Set the gauges where there is something new."""
@@ -193,49 +189,64 @@ class RedisLearning:
         return {} if counted is None else counted.counts
 
     async def _move(self, one: Known) -> None:
-        """Of processes that follow the same, the one that has the turn writes; all go by what is written."""
-        one.state = await self._read(one)
+        """Of processes that follow the same, one writes; all go by what is written."""
+        before = await self._read(one)
         policy = self._policies.of(one.keys, one.agent_type)
         generation = self._responses.generation
         if policy is None or generation is None:
             return
-        aim = aim_of(policy)
-        before = one.state or State(threshold=policy.threshold or generation.threshold)
-        new = [it for it in verdicts(one.learned.said.values()) if it.number > before.seen]
-        if not new and one.state is not None and aim.least <= before.threshold <= aim.greatest:
-            return
-        if not await self._turn(one):
+        aim, said = aim_of(policy), one.learned.changes
+        known = before or State(threshold=policy.threshold or generation.threshold)
+        if before is not None and said == one.judged and aim.least <= known.threshold <= aim.greatest:
             return
         hits = hits_by_stratum(await self._counts(one))
-        after = next_state(before, new, aim, hits, self._clock())
-        for move in after.moves[len(before.moves) :]:
-            log.info("a threshold moved from %.3f to %.3f: %s", move.before, move.after, move.why.value)
-        await self._write(one, after)
-
-    async def _turn(self, one: Known) -> bool:
-        name = self._name(one, one.keys.current) + ":turn"
-        return bool(await self._redis.call("SET", name, secrets.token_hex(8), "NX", "PX", TURN_MS))
+        after = next_state(known, verdicts(one.learned.said.values()), aim, hits, self._clock())
+        written = (before is not None and after == before) or await self._write(one, after)
+        if written:
+            one.judged = said
+            for move in after.moves[len(known.moves) :]:
+                log.info("a threshold moved from %.3f to %.3f: %s", move.before, move.after, move.why.value)
 
     async def _read(self, one: Known) -> State | None:
+        """The one of the greatest number."""
         for key in one.keys.keys:
             name = self._name(one, key)
-            blob = await self._redis.call("GET", name)
-            text = None if blob is None else unseal_text(blob, name, key)
-            if text is not None:
-                try:
-                    one.state = msgspec.json.decode(text, type=State)
-                except msgspec.DecodeError:  # of another version
-                    return None
+            there = await self._redis.call("HGETALL", name)
+            opened = [_opened(name, *each, key) for each in zip(there[::2], there[1::2], strict=True)]
+            found = [state for state in opened if state is not None]
+            if found:
+                one.state = max(found, key=lambda state: state.number)
                 return one.state
         return None
 
-    async def _write(self, one: Known, state: State) -> None:
-        name = self._name(one, one.keys.current)
+    async def _write(self, one: Known, state: State) -> bool:
+        """Keep what follows the one before; False: another process has kept something else."""
+        name, key, at = self._name(one, one.keys.current), one.keys.current, state.number
         text = msgspec.json.encode(state).decode()
-        await self._redis.call("SET", name, seal_text(text, name, one.keys.current))
-        await self._redis.call("UNLINK", name + ":turn")
-        one.state = state
+        commands: list[Command] = [
+            ("HSETNX", name, at, seal_text(text, _context(name, at), key)),
+            ("HDEL", name, *range(at - 1 - GONE, at - 1)),
+        ]
+        is_new, _ = await self._redis.values(commands, Budget(TRIP_S))
+        if is_new:
+            one.state = state
+        return bool(is_new)
 
     def _name(self, one: Known, key: DigestKey) -> str:
         partition = self._responses.partition(one.keys)
-        return self._keys.learned(partition, key.tenant, key.agent_type(one.agent_type), one.model)
+        return self._keys.threshold(partition, key.tenant, key.agent_type(one.agent_type), one.model)
+
+
+def _opened(name: str, field: bytes, blob: bytes, key: DigestKey) -> State | None:
+    """None: it isn't ours, or another version's."""
+    number = field.decode("ascii", "replace")
+    text = unseal_text(blob, _context(name, number), key)
+    try:
+        return None if text is None else msgspec.json.decode(text, type=State)
+    except msgspec.DecodeError:
+        return None
+
+
+def _context(name: str, number: int | str) -> str:
+    """Under which a state is sealed."""
+    return f"{name} {number}"

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from service.cache.accounting import MAX_CELLS, Accounting, Field, Name
+from service.cache.accounting import DAY_MS, MAX_CELLS, Accounting, Field, Name
 from service.cache.digests import DigestKey, Keyring, TenantKeys
 from service.cache.histogram import LAST
+from service.cache.learning.strata import STRATA
 from service.cache.ports import Budget, Clock
 from service.cache.prices import NANO
 from service.errors import StoreUnavailableError
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 TRIP_S = 2.0
 PAGE = 50  # cells per round trip
 STAGED_MS = 86_400_000
+KEPT_DAYS, OLD_DAYS = 8, 90
+"""Days that are kept by themselves, and those before them that may have been left over."""
 MAX_AGENT_TYPES = 1000
 """Per tenant: what a caller can make us keep without an end. Those beyond are counted together."""
 OTHERS = "others"
@@ -80,6 +83,7 @@ class RedisStats:
         self._staged: dict[Name, str] = {}
         self._registered: dict[Name, Registered] = {}
         self._taken_over: set[Tenant] = set()
+        self._swept: dict[str, int] = {}  # cells, and the day on which old days were removed there
         self._lock = asyncio.Lock()
         self._told = False
 
@@ -187,6 +191,7 @@ class RedisStats:
                 keys = self._keyring.of(name[0])
                 partition, one = self._responses.partition(keys), self._registered[name]
                 transactions.append(self._added(partition, keys, one, self._staged[name]))
+                transactions[-1][-1:-1] = self._sweep(partition, keys, one.cell)
             for name in await self._done(page, transactions):
                 del self._staged[name]
 
@@ -199,6 +204,18 @@ class RedisStats:
             ("UNLINK", counts),
             ("HSETNX", self._keys.stats_names(partition, tenant), one.cell, one.sealed),
         )
+
+    def _sweep(self, partition: int, keys: TenantKeys, cell: str) -> list[Command]:
+        """Once a day: removes the counts of days that nobody asks about any more."""
+        name, today = self._keys.stats(partition, keys.current.tenant, cell), self._clock() // DAY_MS
+        if self._swept.get(name) == today:
+            return []
+        if len(self._swept) >= MAX_CELLS:
+            self._swept.clear()
+        self._swept[name] = today
+        days = range(today - OLD_DAYS, today - KEPT_DAYS)
+        members = ["|".join(("strata", str(day), str(one))) for day in days for one in range(STRATA)]
+        return [("ZREM", name, *members)]
 
     async def _done(self, names: Sequence[T], transactions: Sequence[list[Command]]) -> list[T]:
         """Those whose transaction was done. Where some were not, that is noted; of none is it unknown.

@@ -10,8 +10,9 @@ from redis import Redis
 
 from bench.proxy import proxied
 from service.api.auth import operator
-from service.cache.accounting import Accounting
+from service.cache.accounting import ALL_DAYS, DAY_MS, Accounting
 from service.cache.digests import TenantKeys
+from service.cache.learning.quality import hits_by_stratum
 from service.cache.prices import load
 from service.model import Generation
 from service.settings import Settings
@@ -260,3 +261,19 @@ async def test_both_secrets_are_read_and_the_new_one_takes_over(
         found = await one.stats.of(one.acme, "a")
         assert found is not None
         assert found.since_ms == began
+
+
+async def test_days_long_ago_are_not_kept_one_by_one(settings: Settings) -> None:
+    async with counting(settings) as one:
+        today = now_ms() // DAY_MS
+        days = [str(today - back) for back in (0, 6, 7, 8, 9, 30, 90)]
+        keys: TenantKeys = one.acme
+        cell = one.accounting._cell(keys, "a")
+        for day in (*days, ALL_DAYS):
+            cell["strata", day, "3"] += 2
+        await one.flush()
+        found = await one.stats.of(keys, "a")
+        assert found is not None
+        assert {day for _, day, _ in found.counts} == {*days[:4], ALL_DAYS}
+        assert hits_by_stratum(found.counts) == [0, 0, 0, 2, 0]
+        assert hits_by_stratum(found.counts, today - 6) == [0, 0, 0, 4, 0]

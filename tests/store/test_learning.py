@@ -1,6 +1,7 @@
 """What is learned outlives processes: nothing is counted twice, whoever says it, and all go by the same."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,10 +10,12 @@ from redis import Redis
 from service.api.auth import operator
 from service.cache.decided import PLACES, UNIT, model_of
 from service.cache.digests import TenantKeys
+from service.cache.learning.adaptive import State, Why
 from service.cache.learning.learned import Learned
 from service.cache.learning.quality import verdicts
 from service.cache.outcomes import Outcome, Said
 from service.cache.tickets import issued
+from service.errors import InvalidInputError
 from service.model import Origin, Policy, Reason
 from service.store.outcomes import RedisOutcomes
 from service.wiring import Parts, now_ms
@@ -116,7 +119,6 @@ async def test_one_moves_and_all_follow(
     with pytest.raises(asyncio.CancelledError):
         await parts.learning.refresh()
     monkeypatch.setattr(parts.learning, "_write", write)
-    await asyncio.sleep(3.1)  # until its turn is over
     await asyncio.gather(parts.learning.refresh(), other.learning.refresh())
     await asyncio.gather(parts.learning.refresh(), other.learning.refresh())
     found = [await each.learning.state(keys, AGENT) for each in (parts, other)]
@@ -125,6 +127,43 @@ async def test_one_moves_and_all_follow(
     assert len(found[0].moves) == 1
     assert found[0].threshold > 0.65
     assert [each.learning.threshold(keys, AGENT) for each in (parts, other)] == [found[0].threshold] * 2
+
+
+async def test_undone_by_two_at_once_it_is_undone_once(
+    parts: Parts, other: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policies = Same(Policy(mode="adaptive", threshold=0.65))
+    for each in (parts, other):
+        monkeypatch.setattr(each.learning, "_policies", policies)
+        each.learning.of(keys, AGENT)
+    for at in range(30):
+        await parts.judging.outcomes.put(keys, AGENT, outcome(parts, at, correct=at % 2 > 0))
+    await parts.learning.refresh()
+    undone = await asyncio.gather(
+        *(each.learning.undo(keys, AGENT, 1) for each in (parts, other, parts)), return_exceptions=True
+    )
+    assert [type(one) for one in undone].count(State) == 1
+    assert [str(one) for one in undone if isinstance(one, InvalidInputError)] == [
+        "number: is not the last move's"
+    ] * 2
+    found = await other.learning.state(keys, AGENT)
+    assert found is not None
+    assert [(move.number, move.why) for move in found.moves] == [(1, Why.WRONG), (2, Why.UNDONE)]
+    assert found.threshold == 0.65
+
+
+async def test_a_state_that_was_altered_or_put_elsewhere_is_none(
+    parts: Parts, keys: TenantKeys, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts.learning, "_policies", Same(Policy(mode="adaptive", threshold=0.7)))
+    parts.learning.of(keys, AGENT)
+    await parts.learning.refresh()
+    (name,) = redis.scan_iter(f"{parts.settings.key_prefix}:*:threshold:*")
+    there: Any = redis.hgetall(name)
+    ((number, blob),) = there.items()
+    redis.hset(name, mapping={b"77": blob, b"78": blob[:-1] + b"?", b"\xff": b""})
+    found = await parts.learning.state(keys, AGENT)
+    assert (number, found) == (b"0", State(0.7))
 
 
 def test_an_answer_of_its_own_begins_anew() -> None:

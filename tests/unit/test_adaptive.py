@@ -11,21 +11,22 @@ from hypothesis import strategies as st
 
 from service.cache.learning.adaptive import (
     HOLD,
-    KEPT,
     KEPT_MOVES,
     LOOKS,
+    READ,
     STEP,
     UP,
     Aim,
     State,
-    Verdict,
     Why,
+    evidence,
+    fresh_of,
     live,
     next_state,
     noise,
     undo,
 )
-from service.cache.learning.places import Observation, Source, above, below
+from service.cache.learning.places import Source, Verdict, above, below
 from service.cache.learning.rates import Basis
 from service.cache.learning.strata import EXACT, STRATA
 
@@ -34,26 +35,44 @@ HITS = (1000,) * STRATA
 ZERO = (0,) * STRATA
 
 
-def told(
-    state: State, rights: Iterable[bool], similarity: float | None = None, source: Source = Source.FEEDBACK
-) -> list[Verdict]:
-    """Verdicts that follow the last; a little above the threshold unless said."""
-    place = state.threshold + 0.01 if similarity is None else similarity
-    return [
-        Verdict(state.seen + at, place, right, source, state.threshold, 1)
-        for at, right in enumerate(rights, 1)
-    ]
+class Told:
+    """A threshold, and all that was said."""
 
+    def __init__(self, threshold: float, aim: Aim = AIM, hits: Sequence[int] = HITS) -> None:
+        self.state, self.aim, self.hits = State(threshold), aim, hits
+        self.said: list[Verdict] = []
 
-def followed(state: State, rights: Sequence[bool]) -> State:
-    """One verdict after the other, each of a hit under the threshold of its time."""
-    for right in rights:
-        state = next_state(state, told(state, [right]), AIM, HITS, 1)
-    return state
+    @property
+    def now(self) -> int:
+        """One verdict each ms."""
+        return len(self.said)
+
+    def say(
+        self,
+        rights: Iterable[bool],
+        similarity: float | None = None,
+        source: Source = Source.FEEDBACK,
+        threshold: float | None = None,
+        stratum: int = 1,
+    ) -> "Told":
+        """One verdict after the other, each of a hit under the threshold of its time."""
+        for right in rights:
+            place = self.state.threshold + 0.01 if similarity is None else similarity
+            under = self.state.threshold if threshold is None else threshold
+            self.said.append(Verdict(self.now + 1, place, right, source, under, stratum))
+            self.look()
+        return self
+
+    def look(self) -> None:
+        self.state = next_state(self.state, self.said, self.aim, self.hits, self.now)
+
+    @property
+    def whys(self) -> list[Why]:
+        return [move.why for move in self.state.moves]
 
 
 def test_wrong_answers_raise_it() -> None:
-    state = followed(State(0.7), [False, True] * 10)
+    state = Told(0.7).say([False, True] * 10).state
     (move,) = state.moves
     assert (move.why, move.before, move.after) == (Why.WRONG, 0.7, state.threshold)
     assert (move.verdicts, move.wrong, move.basis) == (20, 10, Basis.FEEDBACK)
@@ -62,188 +81,182 @@ def test_wrong_answers_raise_it() -> None:
 
 
 def test_it_is_raised_to_where_answers_get_right() -> None:
-    state = State(0.7)
+    told = Told(0.7)
     labels = [(0.7 + at / 1000, at >= 30) for at in range(80)]
     for at in np.random.default_rng(1).permutation(80).tolist():
         similarity, right = labels[at]
-        if state.threshold == 0.7:
-            one = Verdict(state.seen + 1, similarity, right, Source.FEEDBACK, 0.7, 1)
-            state = next_state(state, [one], AIM, HITS, 1)
-    assert 0.72 < state.threshold < 0.76
+        if told.state.threshold == 0.7:
+            told.say([right], similarity)
+    assert 0.72 < told.state.threshold < 0.76
 
 
 def test_few_wrong_answers_among_few_do_not() -> None:
-    assert followed(State(0.7), [False] + [True] * 19).moves == ()
-    assert followed(State(0.7), [False] * 19).moves == ()
+    assert Told(0.7).say([False] + [True] * 19).whys == []
+    assert Told(0.7).say([False] * 19).whys == []
 
 
 def test_right_answers_lower_it_slowly() -> None:
-    state = followed(State(0.9), [True] * 239)
-    assert state.moves == ()
-    state = followed(state, [True] * (LOOKS[-1] - 239))
-    assert state.moves
-    assert all(move.why is Why.RIGHT and move.before - move.after <= STEP + 1e-9 for move in state.moves)
+    told = Told(0.9).say([True] * 239)
+    assert told.whys == []
+    told.say([True] * (LOOKS[-1] - 239))
+    assert told.whys
+    assert all(m.why is Why.RIGHT and m.before - m.after <= STEP + 1e-9 for m in told.state.moves)
 
 
 def test_it_stays_where_enough_are_right() -> None:
-    rights = [at % 33 != 0 for at in range(2000)]  # 97 %
-    assert followed(State(0.8), rights).moves == ()
+    assert Told(0.8).say(at % 33 != 0 for at in range(2000)).whys == []  # 97 %
 
 
 def test_it_stays_within_its_bounds() -> None:
-    assert followed(State(0.95), [False, True] * 100).threshold == AIM.greatest
-    assert followed(State(0.66), [True] * 2000).threshold == AIM.least
+    assert Told(0.95).say([False, True] * 100).state.threshold == AIM.greatest
+    assert Told(0.66).say([True] * 2000).state.threshold == AIM.least
     moved = next_state(State(0.3), [], AIM, HITS, 5)
     assert (moved.threshold, moved.moves[0].why, moved.moves[0].at) == (0.65, Why.BOUNDS, 5)
 
 
 def test_known_wrong_places_below_are_not_entered() -> None:
-    state = State(0.8)
-    bad = told(state, [False] * 10, 0.79, Source.SHADOW)
-    state = followed(next_state(state, bad, AIM, HITS, 1), [True] * 700)
-    assert state.moves == ()
+    assert Told(0.8).say([False] * 10, 0.79, Source.SHADOW).say([True] * 700).whys == []
 
 
 def test_known_right_places_below_are_reached_in_one_move() -> None:
-    state = State(0.9)
-    good = [
-        Verdict(at + 1, 0.9 - 0.08 * (at + 1) / 60, right=True, source=Source.SHADOW, threshold=0.9)
-        for at in range(60)
-    ]
-    state = followed(next_state(state, good, AIM, HITS, 1), [True] * 240)
-    assert state.threshold == pytest.approx(0.82, abs=0.002)
+    told = Told(0.9)
+    for at in range(60):
+        told.say([True], 0.9 - 0.08 * (at + 1) / 60, Source.SHADOW)
+    assert told.say([True] * 240).state.threshold == pytest.approx(0.82, abs=0.002)
 
 
 def test_shadow_labels_alone_move_nothing() -> None:
-    state = next_state(State(0.8), told(State(0.8), [True] * 2000, 0.79, Source.SHADOW), AIM, HITS, 1)
-    assert (state.threshold, state.fresh, state.moves) == (0.8, 0, ())
+    told = Told(0.8).say([True] * 2000, 0.79, Source.SHADOW)
+    assert told.state == State(0.8)
+    assert fresh_of(told.state, told.said, AIM) == []
 
 
 def test_hits_under_a_higher_threshold_do_not_count_as_this_ones() -> None:
     """Verdicts come late: after a move down those of before it know nothing of what lies between."""
-    late = [Verdict(at, 0.95, right=True, source=Source.FEEDBACK, threshold=0.9) for at in range(1, 900)]
-    state = next_state(State(0.8), late, AIM, HITS, 1)
-    assert (state.fresh, state.moves, len(state.observations)) == (0, (), KEPT)
+    told = Told(0.8).say([True] * 900, 0.95, threshold=0.9)
+    assert told.state == State(0.8)
+    assert len(evidence([], told.said, AIM).hits) == READ
 
 
 def test_complaints_alone_do_not_raise_it_while_they_are_few_of_the_hits() -> None:
-    state = next_state(State(0.7), told(State(0.7), [False] * 60), AIM, (0, 3000, 0, 0, 0), 1)
-    assert live(state, (0, 3000, 0, 0, 0)).basis is Basis.COMPLAINTS
-    assert state.moves == ()
-    many = next_state(State(0.7), told(State(0.7), [False] * 60), AIM, (0, 300, 0, 0, 0), 1)
-    assert many.moves
+    told = Told(0.7, hits=(0, 3000, 0, 0, 0)).say([False] * 60)
+    assert live(told.state, told.said, told.hits, AIM).basis is Basis.COMPLAINTS
+    assert told.whys == []
+    assert Told(0.7, hits=(0, 300, 0, 0, 0)).say([False] * 60).whys
 
 
 def test_reviews_outweigh_biased_feedback() -> None:
-    state = State(0.7)
-    mixed = [
-        Verdict(at, 0.75, at % 3 != 0, Source.FEEDBACK if at % 3 == 0 else Source.REVIEW, 0.7, 1)
-        for at in range(1, 400)
-    ]
-    state = next_state(state, mixed, AIM, (0, 100_000, 0, 0, 0), 1)
-    assert state.moves == ()
+    told = Told(0.7, hits=(0, 100_000, 0, 0, 0))
+    for at in range(1, 400):
+        told.say([at % 3 != 0], 0.75, Source.FEEDBACK if at % 3 == 0 else Source.REVIEW)
+    assert told.whys == []
 
 
 def test_false_feedback_is_measured_on_exact_hits() -> None:
-    state = State(0.8)
-    exact = [Verdict(at, 1.0, at % 10 != 0, Source.FEEDBACK, 0.8, EXACT) for at in range(1, 501)]
-    state = next_state(state, exact, AIM, HITS, 1)
-    assert 0.06 < noise(state) < 0.1
     rights = [at % 10 != 0 for at in range(1, 401)]
-    assert followed(state, rights).moves == ()
-    assert followed(State(0.8), rights).moves != ()
+    told = Told(0.8).say((at % 10 != 0 for at in range(1, 501)), 1.0, stratum=EXACT)
+    assert 0.06 < noise(evidence([], told.said, AIM).exact) < 0.1
+    assert told.say(rights).whys == []
+    assert Told(0.8).say(rights).whys
 
 
 def test_exact_hits_count_where_the_aim_says_so() -> None:
-    exact = [
-        Verdict(at, 1.0, right=True, source=Source.FEEDBACK, threshold=0.9, stratum=EXACT)
-        for at in range(1, 241)
-    ]
-    assert next_state(State(0.9), exact, AIM, HITS, 1).moves == ()
-    assert next_state(State(0.9), exact, AIM._replace(exact=True), HITS, 1).threshold < 0.9
+    assert Told(0.9).say([True] * 240, 1.0, stratum=EXACT).whys == []
+    counted = Told(0.9, AIM._replace(exact=True)).say([True] * 240, 1.0, stratum=EXACT)
+    assert counted.state.threshold < 0.9
 
 
 def test_a_reversal_halves_the_steps() -> None:
-    state = followed(State(0.9), [True] * 240)
-    assert state.step == STEP
-    state = followed(state, [False, True] * 10)
-    assert [move.why for move in state.moves] == [Why.RIGHT, Why.WRONG]
+    told = Told(0.9).say([True] * 240)
+    assert told.state.step == STEP
+    state = told.say([False, True] * 10).state
+    assert told.whys == [Why.RIGHT, Why.WRONG]
     assert state.step == STEP / 2
     assert state.moves[1].after - state.moves[1].before <= UP * STEP / 2 + 1e-9
 
 
 def test_an_undone_move_is_not_made_again_at_once() -> None:
-    state = followed(State(0.8), [False, True] * 10)
+    told = Told(0.8).say([False, True] * 10)
+    (move,) = told.state.moves
+    back = undo(told.state, move.number, HITS, told.now)
+    assert (back.threshold, back.moves[-1].why, back.moves[-1].at) == (0.8, Why.UNDONE, told.now)
+    assert undo(back, move.number, HITS, 80) == back
+    assert undo(told.state, move.number + 1, HITS, 80) == told.state
+    told.state = back
+    assert told.say([False] * (HOLD - 1)).state.threshold == 0.8
+    assert told.say([False, True] * 100).state.threshold > 0.8
+
+
+def test_what_was_said_counts_once_and_as_it_was_said_last() -> None:
+    told = Told(0.7).say([True] * 19)
+    told.state = next_state(told.state, told.said, AIM, HITS, 20)
+    assert told.state == State(0.7)
+    changed = [msgspec.structs.replace(one, right=at >= 10) for at, one in enumerate(told.said)]
+    again = Told(0.7)
+    again.said = changed
+    again.say([True])
+    (move,) = again.state.moves
+    assert (move.verdicts, move.wrong) == (20, 10)
+    after = again.state
+    again.look()
+    assert again.state == after
+
+
+def test_many_verdicts_at_once_are_judged_once() -> None:
+    said = Told(0.7).say([True] * 19).said * 5
+    said = [msgspec.structs.replace(one, at=at, right=at % 2 > 0) for at, one in enumerate(said, 1)]
+    state = next_state(State(0.7), said, AIM, HITS, 100)
     (move,) = state.moves
-    back = undo(state, move.number, HITS, 7)
-    assert (back.threshold, back.moves[-1].why, back.moves[-1].at) == (0.8, Why.UNDONE, 7)
-    assert undo(back, move.number, HITS, 8) == back
-    assert undo(state, move.number + 1, HITS, 8) == state
-    held = followed(back, [False] * (HOLD - 1))
-    assert held.threshold == 0.8
-    assert followed(held, [False, True] * 100).threshold > 0.8
-
-
-def test_numbers_are_applied_once() -> None:
-    verdicts = told(State(0.7), [False, True] * 15)
-    state = next_state(State(0.7), verdicts, AIM, HITS, 1)
-    assert next_state(state, verdicts, AIM, HITS, 2) == state
-    assert next_state(state, verdicts[:7], AIM, HITS, 2) == state
+    assert move.verdicts == len(said)
 
 
 labels = st.lists(st.tuples(st.floats(0.6, 1.0), st.booleans(), st.sampled_from(Source)), max_size=200)
 
 
-@given(labels, st.integers(0, 200))
+@given(labels)
 @settings(max_examples=40, deadline=None)
-def test_how_verdicts_are_cut_into_calls_changes_nothing(
-    found: list[tuple[float, bool, Source]], cut: int
-) -> None:
-    verdicts = [
-        Verdict(at, s, right, source, 0.7, at % STRATA) for at, (s, right, source) in enumerate(found, 1)
-    ]
-    once = next_state(State(0.7), verdicts, AIM, HITS, 1)
-    twice = next_state(next_state(State(0.7), verdicts[:cut], AIM, HITS, 1), verdicts[cut:], AIM, HITS, 1)
-    assert once == twice
-    assert AIM.least <= once.threshold <= AIM.greatest
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(once), type=State) == once
+def test_to_look_again_changes_nothing(found: list[tuple[float, bool, Source]]) -> None:
+    told = Told(0.7)
+    for at, (similarity, right, source) in enumerate(found):
+        told.say([right], similarity, source, 0.7, at % STRATA)
+        state = told.state
+        told.look()
+        assert told.state == state
+        assert AIM.least <= state.threshold <= AIM.greatest
+    assert msgspec.json.decode(msgspec.json.encode(told.state), type=State) == told.state
 
 
-def stream(right: Callable[[float], float], verdicts: int, start: float, seed: int) -> State:
+def stream(right: Callable[[float], float], verdicts: int, start: float, seed: int) -> Told:
     random = np.random.default_rng(seed)
-    state = State(start)
+    told = Told(start)
     for number in range(1, verdicts + 1):
-        similarity = float(random.uniform(state.threshold, 1))
-        one = Verdict(
-            number, similarity, bool(random.random() < right(similarity)), Source.FEEDBACK, state.threshold, 1
-        )
-        state = next_state(state, [one], AIM, (number * 10,) * STRATA, number)
-    return state
+        similarity = float(random.uniform(told.state.threshold, 1))
+        told.hits = (number * 10,) * STRATA
+        told.say([bool(random.random() < right(similarity))], similarity)
+    return told
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_at_a_cliff_it_settles(seed: int) -> None:
     """Right from 0.8 on, mostly wrong below: it comes to lie near, and turns ever less."""
-    state = stream(lambda s: 0.998 if s >= 0.8 else 0.4, 6000, 0.92, seed)
+    state = stream(lambda s: 0.998 if s >= 0.8 else 0.4, 6000, 0.92, seed).state
     assert 0.74 < state.threshold < 0.9
     turns = [a.number for a, b in pairwise(state.moves) if a.why is not b.why]
     assert len(turns) <= 12
-    assert all(b - a >= LOOKS[0] for a, b in pairwise([move.number for move in state.moves]))
+    assert all(b.at - a.at >= LOOKS[0] for a, b in pairwise(state.moves))
 
 
 def test_what_is_kept_is_bounded() -> None:
-    state = stream(lambda _: 0.6, 200, 0.65, 1)
-    for number in range(300):
-        state = undo(state, state.moves[-1].number, ZERO, number)
-        exact = Verdict(state.seen + 1, 1.0, bool(number % 2), Source.FEEDBACK, 0.9, EXACT)
-        state = followed(next_state(state, [exact], AIM, HITS, 1), [False] * 10)
-    assert len(state.observations) <= KEPT
-    assert len(state.moves) <= KEPT_MOVES
-    assert len(msgspec.msgpack.encode(state)) < 50_000
+    told = stream(lambda _: 0.6, 200, 0.65, 1)
+    for _ in range(300):
+        told.state = undo(told.state, told.state.moves[-1].number, ZERO, told.now)
+        told.say([False] * (HOLD // 10))
+    assert len(told.state.moves) <= KEPT_MOVES
+    assert len(msgspec.json.encode(told.state)) < 20_000
 
 
-def observed(*labelled: tuple[float, bool]) -> list[Observation]:
-    return [Observation(s, right, Source.FEEDBACK, 0.0, 0) for s, right in labelled]
+def observed(*labelled: tuple[float, bool]) -> list[Verdict]:
+    return [Verdict(1, s, right, Source.FEEDBACK, 0.0) for s, right in labelled]
 
 
 def test_places() -> None:

@@ -1,9 +1,11 @@
 """`mode: adaptive`: the threshold goes up where too many answers were wrong, down where nearly none was.
 
-Pure: verdicts in, next state out; the store applies it under compare-and-set. docs/learning.md has the rules
-and what they do to real questions.
+Pure: all verdicts in, next state out. Nothing is counted in the state: who looks again, or reads a verdict
+that was changed, finds what the verdicts say then. docs/learning.md has the rules and what they do to real
+questions.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
@@ -13,7 +15,7 @@ from msgspec.structs import replace
 
 from service.cache.learning import places
 from service.cache.learning.certainty import interval
-from service.cache.learning.places import Observation, Source
+from service.cache.learning.places import Source, Verdict
 from service.cache.learning.rates import Basis, Estimate, Stratum, estimate
 from service.cache.learning.strata import EXACT, STRATA
 
@@ -23,7 +25,10 @@ LOOKS = (20, 40, 80, 160, 240, 320, 400, 560, 800)
 The interval would err more often if it was looked at after each verdict.
 """
 
-KEPT, KEPT_SHADOWS, KEPT_MOVES = LOOKS[-1], 300, 50
+READ, READ_SHADOWS, READ_EXACT = LOOKS[-1], 300, 1000
+"""Verdicts that are gone by, the newest: on hits, on what was below the threshold, on exact hits."""
+
+KEPT_MOVES = 50
 HOLD = 200
 """Verdicts for which nothing moves after a move was undone."""
 
@@ -36,8 +41,6 @@ STEP, LEAST_STEP = 0.03, 0.005
 UP = 3.0
 """Steps that a move up may take."""
 
-EXACT_KEPT = 1000
-
 
 class Aim(NamedTuple):
     """Within which thresholds, and which share of right answers leaves it alone."""
@@ -47,17 +50,6 @@ class Aim(NamedTuple):
     enough: float = 0.95  # below: up
     ample: float = 0.99  # above: down
     exact: bool = False  # whether exact hits count too: what a user meets, not what the threshold decides
-
-
-class Verdict(Struct, frozen=True):
-    """On a hit, or on what would have been one. Numbers rise: who applies one twice changes nothing."""
-
-    number: int
-    similarity: float
-    right: bool
-    source: Source
-    threshold: float  # in force when it was looked up
-    stratum: int = 0  # of `strata.py`
 
 
 class Why(StrEnum):
@@ -70,7 +62,7 @@ class Why(StrEnum):
 
 
 class Move(Struct, frozen=True):
-    """One move and what it rests on; `number` is the last verdict's before it."""
+    """One move and what it rests on; numbers rise by one."""
 
     number: int
     at: int  # ms since 1970
@@ -86,66 +78,105 @@ class Move(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """What is known of an agent_type; begins anew with another generation, whose similarities are others."""
+    """What isn't in the verdicts; begins anew with another model, whose similarities are others."""
 
     threshold: float
-    seen: int = 0  # the last verdict's number
-    fresh: int = 0  # verdicts on hits since the last move, or since they are counted anew
-    hold: int = 0  # verdicts to go by before it may move
+    number: int = 0  # rises by one with each state
+    since: int = 0  # ms since 1970: verdicts said later are fresh
+    looked: int = 0  # how many of them there were when it was judged last
+    hold: int = 0  # so many of them must there be before it may move
     step: float = STEP
-    hits_before: tuple[int, ...] = ()  # hits by stratum, when `fresh` was 0
-    observations: tuple[
-        Observation, ...
-    ] = ()  # of hits, the oldest first; the last `fresh` of them are fresh
-    shadows: tuple[Observation, ...] = ()
-    exact_right: int = 0
-    exact_wrong: int = 0
+    hits_before: tuple[int, ...] = ()  # hits by stratum, at `since`
     moves: tuple[Move, ...] = ()
 
 
-def next_state(state: State, verdicts: Sequence[Verdict], aim: Aim, hits: Sequence[int], now: int) -> State:
-    """Apply verdicts in the order of their numbers; those applied before are passed over.
+class Evidence(NamedTuple):
+    """Verdicts, the oldest first."""
+
+    fresh: Sequence[Verdict]
+    hits: Sequence[Verdict]  # that the threshold let through, under this one or another
+    shadows: Sequence[Verdict]
+    exact: Sequence[Verdict]
+
+
+def next_state(state: State, said: Sequence[Verdict], aim: Aim, hits: Sequence[int], now: int) -> State:
+    """What follows from all that was said; the same state where nothing does.
 
     Args:
         state: as it was.
-        verdicts: one for each hit at most.
+        said: one for each lookup, in the order of their times. What isn't among the newest is passed over.
         aim: the policy's.
         hits: so far, by stratum (`strata.py`); they only rise.
         now: ms since 1970.
     """
     bounded = min(max(state.threshold, aim.least), aim.greatest)
     if bounded != state.threshold:
-        state = _moved(state, Move(state.seen, now, state.threshold, bounded, Why.BOUNDS), hits)
-    for one in sorted(verdicts, key=lambda verdict: verdict.number):
-        if one.number > state.seen:
-            state = _applied(replace(state, seen=one.number), one, aim, hits, now)
-    return state
+        return _moved(state, Move(_next(state), now, state.threshold, bounded, Why.BOUNDS), hits)
+    fresh = fresh_of(state, said, aim)
+    if not any(state.looked < look <= len(fresh) for look in LOOKS):
+        return state
+    move = None if len(fresh) < state.hold else _judged(state, evidence(fresh, said, aim), aim, hits, now)
+    if move is not None:
+        return _moved(_paced(state, move), move, hits)
+    if len(fresh) >= LOOKS[-1]:
+        return replace(_anew(state, hits, min(now, said[-1].at)), hold=0)
+    return replace(state, number=state.number + 1, looked=len(fresh))
+
+
+def fresh_of(state: State, said: Sequence[Verdict], aim: Aim) -> list[Verdict]:
+    """Verdicts since the last move on hits that tell how this threshold does.
+
+    What was served under a higher one knows nothing of what lies between.
+    """
+    begin = bisect_right(said, state.since, key=lambda one: one.at)
+    return [one for one in said[begin:] if _tells(one, state.threshold, aim)]
+
+
+def _tells(one: Verdict, threshold: float, aim: Aim) -> bool:
+    if one.source is Source.SHADOW:
+        return False
+    if one.stratum == EXACT:
+        return aim.exact
+    return one.threshold <= threshold <= one.similarity
+
+
+def evidence(fresh: Sequence[Verdict], said: Sequence[Verdict], aim: Aim) -> Evidence:
+    """What is gone by."""
+    exact = [one for one in said if one.stratum == EXACT and one.source is not Source.SHADOW]
+    others = [one for one in said if one.stratum != EXACT or one.source is Source.SHADOW]
+    hits = [one for one in others if one.source is not Source.SHADOW]
+    if aim.exact:  # served whatever the threshold is
+        through = [replace(one, similarity=1.0, threshold=-1.0) for one in exact]
+        hits = sorted([*hits, *through], key=lambda one: one.at)
+    shadows = [one for one in others if one.source is Source.SHADOW]
+    return Evidence(fresh, hits[-READ:], shadows[-READ_SHADOWS:], exact[-READ_EXACT:])
 
 
 def undo(state: State, number: int, hits: Sequence[int], now: int) -> State:
     """Take the last move back if it is the one of that number, and hold the threshold for a while."""
     if not state.moves or state.moves[-1].number != number or state.moves[-1].why is Why.UNDONE:
         return state
-    last = state.moves[-1]
-    back = Move(state.seen, now, state.threshold, last.before, Why.UNDONE)
+    back = Move(_next(state), now, state.threshold, state.moves[-1].before, Why.UNDONE)
     return replace(_moved(state, back, hits), hold=HOLD, step=max(LEAST_STEP, state.step / 2))
 
 
-def noise(state: State) -> float:
+def noise(exact: Sequence[Verdict]) -> float:
     """The share of wrong verdicts on exact hits, at least: false feedback, and answers stored wrong.
 
     0 where nobody said "right" of one: then only complaints are sent.
     """
-    return interval(state.exact_right, state.exact_wrong)[0] if state.exact_right else 0.0
+    right = sum(one.right for one in exact)
+    return interval(right, len(exact) - right)[0] if right else 0.0
 
 
-def live(state: State, hits: Sequence[int], *, exact: bool = False, confidence: float = SURE_UP) -> Estimate:
-    """The wrong share among hits since the last move; without `exact` of the semantic tier alone."""
-    fresh = state.observations[len(state.observations) - state.fresh :]
+def live(
+    state: State, fresh: Sequence[Verdict], hits: Sequence[int], aim: Aim, confidence: float = SURE_UP
+) -> Estimate:
+    """The wrong share among hits since the last move: of the semantic tier, unless the aim counts all."""
     before = state.hits_before or (0,) * STRATA
     strata = []
     for at, (one, other) in enumerate(zip(hits, before, strict=True)):
-        if at == EXACT and not exact:
+        if at == EXACT and not aim.exact:
             continue
         told = [seen for seen in fresh if seen.stratum == at]
         counts = [
@@ -157,54 +188,29 @@ def live(state: State, hits: Sequence[int], *, exact: bool = False, confidence: 
     return estimate(strata, confidence=confidence, to_come=True)
 
 
-def _applied(state: State, one: Verdict, aim: Aim, hits: Sequence[int], now: int) -> State:
-    seen = Observation(one.similarity, one.right, one.source, one.threshold, one.stratum)
-    if one.stratum == EXACT:
-        state = _with_exact(state, one)
-        if not aim.exact:
-            return state
-        seen = Observation(1.0, one.right, one.source, -1.0, EXACT)  # whatever the threshold is
-    if one.source is Source.SHADOW:
-        return replace(state, shadows=(*state.shadows, seen)[-KEPT_SHADOWS:])
-    if seen.similarity < state.threshold or seen.threshold > state.threshold:
-        # Served under another threshold: tells of places, not of how this one does.
-        aside = len(state.observations) - state.fresh
-        kept = (*state.observations[:aside], seen, *state.observations[aside:])
-        return replace(state, observations=kept[-KEPT:])
-    kept = (*state.observations, seen)[-KEPT:]
-    state = replace(state, observations=kept, fresh=state.fresh + 1, hold=max(0, state.hold - 1))
-    if state.hold == 0 and state.fresh in LOOKS:
-        state = _judged(state, aim, hits, now)
-    return _anew(state, hits) if state.fresh >= LOOKS[-1] else state
-
-
-def _with_exact(state: State, one: Verdict) -> State:
-    right, wrong = state.exact_right + one.right, state.exact_wrong + (not one.right)
-    if right + wrong > EXACT_KEPT:  # what was long ago counts half
-        right, wrong = right // 2, wrong // 2
-    return replace(state, exact_right=right, exact_wrong=wrong)
-
-
-def _judged(state: State, aim: Aim, hits: Sequence[int], now: int) -> State:
-    found = live(state, hits, exact=aim.exact)
-    off = noise(state) if found.basis is Basis.FEEDBACK else 0.0
+def _judged(state: State, seen: Evidence, aim: Aim, hits: Sequence[int], now: int) -> Move | None:
+    found = live(state, seen.fresh, hits, aim)
+    off = noise(seen.exact) if found.basis is Basis.FEEDBACK else 0.0
     wrong, after, why = 1 - aim.enough, state.threshold, Why.WRONG
     if found.low - off > wrong:
         middle = (wrong + 1 - aim.ample) / 2
         most = min(aim.greatest, state.threshold + UP * state.step)
-        after = places.above(state.observations, state.threshold, most, middle + off)
-    elif (found := live(state, hits, exact=aim.exact, confidence=SURE_DOWN)).high - off < 1 - aim.ample:
+        after = places.above(seen.hits, state.threshold, most, middle + off)
+    elif (found := live(state, seen.fresh, hits, aim, SURE_DOWN)).high - off < 1 - aim.ample:
         least = max(aim.least, state.threshold - UP * state.step)
-        labelled = (*state.observations, *state.shadows)
         blind = max(least, state.threshold - state.step)
+        labelled = (*seen.hits, *seen.shadows)
         after, why = places.below(labelled, state.threshold, blind, least, wrong), Why.RIGHT
     if after == state.threshold:
-        return state
-    move = Move(
-        state.seen, now, state.threshold, after, why,
+        return None
+    return Move(
+        _next(state), now, state.threshold, after, why,
         found.basis, found.verdicts, found.wrong, found.low, found.high, off,
     )  # fmt: skip
-    return _moved(_paced(state, move), move, hits)
+
+
+def _next(state: State) -> int:
+    return state.moves[-1].number + 1 if state.moves else 1
 
 
 def _paced(state: State, move: Move) -> State:
@@ -218,8 +224,8 @@ def _paced(state: State, move: Move) -> State:
 
 def _moved(state: State, move: Move, hits: Sequence[int]) -> State:
     moved = replace(state, threshold=move.after, moves=(*state.moves, move)[-KEPT_MOVES:])
-    return _anew(moved, hits)
+    return _anew(moved, hits, move.at)
 
 
-def _anew(state: State, hits: Sequence[int]) -> State:
-    return replace(state, fresh=0, hits_before=tuple(hits))
+def _anew(state: State, hits: Sequence[int], since: int) -> State:
+    return replace(state, number=state.number + 1, since=since, looked=0, hits_before=tuple(hits))

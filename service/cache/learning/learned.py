@@ -36,6 +36,7 @@ class Learned:
     def __init__(self) -> None:
         self.said: dict[tuple[bytes, str], Said] = {}  # by lookup and source
         self.until = 0  # when the last of it was said
+        self.changes = 0  # how often something new was said
         self.prior: Prior = unlearned()
         self.requests = self.decided = 0  # lately, by this process: all, and those with a chance to be served
         self._fitted = 0
@@ -50,6 +51,7 @@ class Learned:
             known = self.said.get(name)
             if known is None or (known.outcome != one.outcome and known.at <= one.at):
                 self.said[name] = one
+                self.changes += 1
                 self._observe(one)
         if len(self.said) > MOST:
             self._forget()

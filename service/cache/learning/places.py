@@ -24,17 +24,18 @@ class Source(StrEnum):
     SHADOW = "shadow"  # on a candidate below the threshold that was not served, beside the fresh answer
 
 
-class Observation(Struct, frozen=True, array_like=True):
-    """A labelled similarity."""
+class Verdict(Struct, frozen=True):
+    """On a hit, or on what would have been one."""
 
+    at: int  # when it was said, ms since 1970
     similarity: float
     right: bool
     source: Source
-    threshold: float  # that was in force: of what is less similar nothing was served
-    stratum: int
+    threshold: float  # in force when it was looked up: of what is less similar nothing was served
+    stratum: int = 0  # of `strata.py`
 
 
-def above(seen: Sequence[Observation], threshold: float, most: float, wrong: float) -> float:
+def above(seen: Sequence[Verdict], threshold: float, most: float, wrong: float) -> float:
     """The least place above the threshold from which on at most that share is wrong; else the highest."""
     first = min(threshold + LEAST_MOVE, most)
     wanted = sorted({round(one.similarity, DIGITS) for one in seen if first < one.similarity < most})
@@ -46,7 +47,7 @@ def above(seen: Sequence[Observation], threshold: float, most: float, wrong: flo
     return round(most, DIGITS)
 
 
-def below(seen: Sequence[Observation], threshold: float, blind: float, least: float, wrong: float) -> float:
+def below(seen: Sequence[Verdict], threshold: float, blind: float, least: float, wrong: float) -> float:
     """The lowest place such that what lies between is surely right; else `blind`, unless it is surely wrong.
 
     Args:
@@ -63,6 +64,6 @@ def below(seen: Sequence[Observation], threshold: float, blind: float, least: fl
     return threshold if _share(between, blind)[0] > wrong else round(blind, DIGITS)
 
 
-def _share(seen: Sequence[Observation], place: float) -> tuple[float, float]:
+def _share(seen: Sequence[Verdict], place: float) -> tuple[float, float]:
     right = [one.right for one in seen if one.similarity >= place]
     return interval(right.count(True), right.count(False), SURE)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from service.cache.accounting import DAY_MS, Field
+from service.cache.accounting import ALL_DAYS, DAY_MS, Field
 from service.cache.decided import UNIT
-from service.cache.learning.adaptive import Aim, Verdict
-from service.cache.learning.places import Source
+from service.cache.learning.adaptive import Aim
+from service.cache.learning.places import Source, Verdict
 from service.cache.learning.rates import Basis, Checked, Stratum, estimate
 from service.cache.learning.strata import STRATA
 from service.cache.outcomes import Outcome, Said
@@ -27,7 +27,6 @@ SOURCES = {
     "explore": Source.SHADOW,
     "shadow": Source.SHADOW,
 }
-AT_ONCE = 1000
 
 
 class Quality(Struct, frozen=True, kw_only=True):
@@ -91,24 +90,26 @@ def quality(counts: Mapping[Field, int], said: Iterable[Said], now: int) -> Qual
     )
 
 
-def hits_by_stratum(counts: Mapping[Field, int], first_day: int = 0) -> list[int]:
-    """Hits whose decision was kept, the least certain first."""
+def hits_by_stratum(counts: Mapping[Field, int], first: int | None = None) -> list[int]:
+    """Hits whose decision was kept, the least certain first; of the days from `first` on, or of all."""
     found = [0] * STRATA
     for one, number in counts.items():
-        if one[0] == "strata" and int(one[1]) >= first_day and int(one[2]) < STRATA:
+        if one[0] == "strata" and _counts(one[1], first) and int(one[2]) < STRATA:
             found[int(one[2])] += number
     return found
+
+
+def _counts(day: str, first: int | None) -> bool:
+    return day == ALL_DAYS if first is None else day != ALL_DAYS and int(day) >= first
 
 
 def verdicts(said: Iterable[Said]) -> list[Verdict]:
     """For mode `adaptive`: one per lookup, the one that holds, in the order in which they were said."""
     last = {one.outcome.lookup_id: one for one in sorted(said, key=lambda one: one.weight)}
-    found: list[Verdict] = []
-    for place, (at, one) in enumerate(sorted(last.values(), key=lambda one: one.order)):
-        number = at * AT_ONCE + place % AT_ONCE
-        source = SOURCES[one.source]
-        found.append(Verdict(number, one.cosine, one.correct, source, one.threshold / UNIT, one.stratum))
-    return found
+    return [
+        Verdict(at, one.cosine, one.correct, SOURCES[one.source], one.threshold / UNIT, one.stratum)
+        for at, one in sorted(last.values(), key=lambda one: one.order)
+    ]
 
 
 def _counted(counts: Mapping[Field, int], said: Iterable[Said], first: int) -> tuple[list[Stratum], Checked]:
