@@ -9,14 +9,14 @@ from typing import Any
 from bench.learning.simulate import Arm, Cache, Outcome
 from bench.quality.decide import THRESHOLD
 from service.cache.learning import pooled
-from service.cache.learning.observations import Observation, added
+from service.cache.learning.observations import KEPT, Observation
 from service.cache.learning.pooled import SAMPLE
 from service.cache.learning.verified import (
     GRID,
+    Account,
     Fit,
     Quantile,
-    allowance,
-    explore_probability,
+    drawn,
     posterior,
     quantiles,
 )
@@ -79,23 +79,27 @@ class Verified:
         self._bound, self._random = max_error_rate, random.Random(seed)  # noqa: S311 - no secret
         self._averaged, self._shared, self._scored = averaged, shared, scored
         self._judge_errs, self._grid = judge_errs, grid
-        self._decided = 0
+        self._account, self._asked = Account(), 0
         self._observed: dict[int, tuple[Observation, ...]] = {}
         self._sample: list[tuple[int, Observation]] = []
         self._prior, self._since, self._revision = pooled.unlearned(), 0, 0
         self._fits: dict[int, tuple[int, Fit]] = {}
 
     def ask(self, cache: Cache, text: int, before: int) -> Outcome:
+        for _ in range(self._asked, before):
+            self._account.add(None)  # answered without us
+        self._asked = before + 1
         held = cache.held(text, 1)
         if not held:
+            self._account.add(None)
             cache.exact[text] = cache.semantic[text] = True
             return Outcome.MISS
         (one,) = held
         score = cache.score(text, one) if self._scored else None
-        bound = allowance(self._bound, before, self._decided) if self._averaged else self._bound
-        tau = explore_probability(self._fit(one.text), one.similarity, score, bound, grid=self._grid)
-        self._decided += tau < 1
-        if self._random.random() > tau:
+        bound = self._account.allowed(self._bound) if self._averaged else self._bound
+        chance = drawn(self._fit(one.text), one.similarity, score, bound, grid=self._grid)
+        self._account.add(chance)
+        if self._random.random() > chance.chance:
             return cache.served(text, one)
         correct = cache.right(text, one) != (self._random.random() < self._judge_errs)
         cache.exact[text], cache.semantic[text] = True, not correct
@@ -111,7 +115,7 @@ class Verified:
         return fit
 
     def _observe(self, entry: int, one: Observation) -> None:
-        self._observed[entry] = added(self._observed.get(entry, ()), one)
+        self._observed[entry] = (*self._observed.get(entry, ()), one)[-KEPT:]
         self._fits.pop(entry, None)
         self._sample.append((entry, one))
         self._since += 1

@@ -49,8 +49,8 @@ class Decisions:
     def note(self, keys: TenantKeys, question: Question, answer: Hit | Miss) -> Decided | None:
         """One lookup's; None: it isn't kept."""
         policy = question.asked.policy
-        if question.trial is not None:
-            question.trial.learned.count()
+        if question.trial is not None and question.was_asked:
+            question.trial.learned.account.add(question.drawn)
         if not policy.decisions_s:
             return None
         if self._count >= MOST_WAITING:

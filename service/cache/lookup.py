@@ -259,16 +259,25 @@ class Lookup:
             InvalidInputError: names the field.
         """
         begun = perf_counter()
+        exact = msgspec.structs.replace(request, tiers=[Tier.EXACT])
+        explored: list[Question] = []
 
         async def look() -> Question:
-            question = self.question(request, keys)
+            """Whose candidate isn't served waits for his own words: another draw would be one too many."""
+            question = self.question(exact if explored else request, keys)
             if self.recalled(question, keys):
                 return question
             if question.explain:
-                return await self._looked(question, keys, work)
-            return replace(
-                await self._shared.call(question.likeness, lambda: self._looked(question, keys, work))
-            )
+                await self._looked(question, keys, work)
+            else:
+                question = replace(
+                    await self._shared.call(question.likeness, lambda: self._looked(question, keys, work))
+                )
+            if explored and question.served is None:
+                return explored[0]
+            if question.explored is not None:
+                explored.append(question)
+            return question
 
         name = self.name(request, keys)
         question, lease, work.waited_ms = await self._leases.led(Wish(keys, name, wait_s, leads), look)

@@ -12,7 +12,8 @@ from service.cache.actions import acts
 from service.cache.canonical import LONGEST_TEXT, Query, Vector
 from service.cache.embeddings import Wanted
 from service.cache.guards import GUARDS, NOT_THERE, Asked, rejection, verdicts
-from service.cache.learning.trial import Trial
+from service.cache.learning.trial import Trial, explores
+from service.cache.learning.verified import Drawn
 from service.cache.lifetime import end_of
 from service.cache.ports import Search
 from service.cache.rewriting import is_wanted
@@ -79,6 +80,7 @@ class Question:
     recalled: bool = False  # whether what is served comes from this process' memory
     under: Generation | None = None  # what it was answered under
     trial: Trial | None = None  # of policies with the mode `verified`
+    drawn: Drawn | None = None  # the chance that the candidate was given
     explored: Held | None = None  # might have been served
     shadowed: tuple[Tier, Candidate, Record] | None = None  # would have been served
     number: int = 0  # of the last invalidation before it was looked up
@@ -176,24 +178,31 @@ class Question:
         """Serve a held candidate if its score reaches the cut; without a score, as it is."""
         held, self.cut = self.held[rank], cut
         passed = score is None or score >= cut
-        if self.trial is not None:
-            passed = not self.trial.explores(held.candidate, held.record, score)
-        if not passed and self.trial is not None:
-            self.explored = held
-            self._reject(held.candidate, "explore")
-        elif score is not None:
+        if score is not None:
+            judged = self.judged[held.candidate.entry_id]
             self.judged[held.candidate.entry_id] = msgspec.structs.replace(
-                self.judged[held.candidate.entry_id],
+                judged,
                 rejected_by=None if passed else "verifier",
-                verdicts=self.judged[held.candidate.entry_id].verdicts | {"verifier": passed},
+                verdicts=judged.verdicts | {"verifier": passed},
                 verifier_score=score,
             )
+        if self.trial is not None:
+            passed = self._tried(held, self.trial, None if held.score is None else score)
         if passed:
             self.served = (Tier.SEMANTIC, held.candidate, held.record)
 
-    def _reject(self, candidate: Candidate, why: str) -> None:
-        judged = self.judged[candidate.entry_id]
-        self.judged[candidate.entry_id] = msgspec.structs.replace(judged, rejected_by=why)
+    def _tried(self, held: Held, trial: Trial, score: float | None) -> bool:
+        """Whether it is served, whatever the verifier's cut says; `score` is None where it read nothing."""
+        self.drawn = trial.drawn(held.candidate, held.record, score)
+        passed = not explores(self.drawn)
+        judged = self.judged[held.candidate.entry_id]
+        why = None if passed else "explore"
+        self.judged[held.candidate.entry_id] = msgspec.structs.replace(
+            judged, rejected_by=why, verifier_score=score
+        )
+        if not passed:
+            self.explored = held
+        return passed
 
     def shadow(self) -> None:
         """Answer nothing, whatever was found, and remember what it was."""
@@ -245,6 +254,11 @@ class Question:
         """Whether there is no answer, and one that is made now would be found by the next who asks."""
         open_ = self.served is None and self.shadowed is None
         return open_ and self.reason is not Reason.DEGRADED and Tier.EXACT in self.tiers
+
+    @property
+    def was_asked(self) -> bool:
+        """Whether its answer, or that there is none, is the cache's."""
+        return bool(self.tiers) and self.reason is not Reason.DEGRADED
 
     @property
     def likeness(self) -> Hashable:

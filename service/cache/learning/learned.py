@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 from service.cache.learning.observations import KEPT, Observation
 from service.cache.learning.pooled import Prior, unlearned
-from service.cache.learning.verified import Fit, allowance, explore_probability, posterior
+from service.cache.learning.strata import EXACT
+from service.cache.learning.verified import Account, Drawn, Fit, drawn, posterior
 from service.cache.outcomes import Said
-from service.model import Origin
 
 FIRST, EIGHTH, LAST = 8, 8, 256
 """New outcomes for another fit: that share of those before, at least so many, at most so many."""
-LATELY = 20_000
-"""Requests that count, at most."""
 FITS = 20_000
 MOST = 30_000
 """Outcomes that a process keeps in mind."""
@@ -38,7 +36,7 @@ class Learned:
         self.until = 0  # when the last of it was said
         self.changes = 0  # how often something new was said
         self.prior: Prior = unlearned()
-        self.requests = self.decided = 0  # lately, by this process: all, and those with a chance to be served
+        self.account = Account()  # of this process
         self._fitted = 0
         self._seen: dict[Answer, dict[bytes, Seen]] = defaultdict(dict)
         self._fits: dict[Answer, Fit] = {}
@@ -69,8 +67,8 @@ class Learned:
 
     def _observe(self, one: Said) -> None:
         outcome = one.outcome
-        if outcome.outcome in {Origin.EXACT, Origin.MEMORY}:
-            return
+        if outcome.stratum == EXACT or (outcome.source == "feedback" and outcome.correct):
+            return  # of the same words; a user's thanks, which are no sample
         name = outcome.entry_id, outcome.answer
         seen = Observation(outcome.cosine, outcome.verified, outcome.correct)
         known = self._seen[name].get(outcome.lookup_id)
@@ -90,12 +88,6 @@ class Learned:
         )
         return [name for _, name, _ in rows], [seen for *_, seen in rows]
 
-    def count(self) -> None:
-        """A request; those long ago count half."""
-        self.requests += 1
-        if self.requests >= LATELY:
-            self.requests, self.decided = self.requests // 2, self.decided // 2
-
     def follow(self, prior: Prior, outcomes: int) -> None:
         """Go by a prior that was fitted to so many outcomes."""
         self.prior, self._fitted = prior, outcomes
@@ -113,9 +105,6 @@ class Learned:
             found = self._fits[name] = posterior(self.prior, seen)
         return found
 
-    def explore_probability(
-        self, name: Answer, similarity: float, score: float | None, max_error_rate: float
-    ) -> float:
+    def drawn(self, name: Answer, similarity: float, score: float | None, max_error_rate: float) -> Drawn:
         """How likely it is to be asked afresh: wrong answers stay within that share of all requests."""
-        allowed = allowance(max_error_rate, self.requests, self.decided)
-        return explore_probability(self.fit(name), similarity, score, allowed)
+        return drawn(self.fit(name), similarity, score, self.account.allowed(max_error_rate))

@@ -6,7 +6,6 @@ hyperprior stands in where nothing was seen, and keeps the fit finite where the 
 """
 
 import math
-import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -34,8 +33,6 @@ EXPECTED: Floats = np.array([-1.0, 1.0, 1.0, 0.0])
 DEVIATION: Floats = np.array([2.0, 1.5, 1.5, 1.5])
 STEPS, SETTLED = 60, 1e-6
 
-VERSION = 1
-_STATE = struct.Struct("<B4f10ffIf")
 UPPER = tuple((i, j) for i in range(4) for j in range(i, 4))
 
 
@@ -158,17 +155,3 @@ def triangle(matrix: Floats) -> tuple[float, ...]:
 
 def _prior(mean: Floats, covariance: Floats, spread: float, count: int, lowest: float) -> Prior:
     return Prior(tuple(map(float, mean)), triangle(covariance), spread, count, lowest)
-
-
-def encoded(prior: Prior) -> bytes:
-    """69 bytes."""
-    mean, covariance, *rest = prior
-    return _STATE.pack(VERSION, *mean, *covariance, *rest)
-
-
-def decoded(data: bytes) -> Prior:
-    """An unlearned one where another version wrote it."""
-    if len(data) != _STATE.size or data[0] != VERSION:
-        return unlearned()
-    _, *found = _STATE.unpack(data)
-    return Prior(tuple(found[:4]), tuple(found[4:14]), found[14], found[15], found[16])

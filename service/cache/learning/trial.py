@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from service.cache.decided import answer_of
 from service.cache.learning.learned import Learned
+from service.cache.learning.verified import Drawn
 from service.model import Candidate, Record
 
 
@@ -14,9 +15,12 @@ class Trial(NamedTuple):
     learned: Learned
     max_error_rate: float
 
-    def explores(self, candidate: Candidate, record: Record, score: float | None) -> bool:
-        """Drawn by chance, as the bound asks for; `score` is the verifier's own, or None."""
+    def drawn(self, candidate: Candidate, record: Record, score: float | None) -> Drawn:
+        """Its chance, as the bound asks for; `score` is the verifier's, None where it read nothing."""
         name = bytes.fromhex(candidate.entry_id), answer_of(record)
-        chance = self.learned.explore_probability(name, candidate.similarity, score, self.max_error_rate)
-        self.learned.decided += chance < 1
-        return random.random() < chance  # noqa: S311 - no secret
+        return self.learned.drawn(name, candidate.similarity, score, self.max_error_rate)
+
+
+def explores(one: Drawn) -> bool:
+    """By chance."""
+    return random.random() < one.chance  # noqa: S311 - no secret

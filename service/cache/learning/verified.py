@@ -7,7 +7,6 @@ grid of eps, the floor and the audits.
 """
 
 import math
-import struct
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
@@ -29,7 +28,9 @@ WORTH = 0.7
 DOUBTED = 100
 """Requests that count as decided before any is known."""
 
-VERSION = 1
+LATELY = 20_000
+"""Requests that count, at most."""
+
 STEPS, SETTLED = 40, 1e-9
 FAR_OFF = 700.0  # whose exponential is no overflow
 
@@ -57,22 +58,6 @@ class Fit(NamedTuple):
     covariance: tuple[float, ...]  # 10, of what more observations of any entry would tell
     within: float  # variance of the entry's own u beside that
     floor: float  # similarity below which nothing is served
-
-
-_STATE = struct.Struct("<B4f10f2f")
-
-
-def encoded(fit: Fit) -> bytes:
-    """65 bytes."""
-    return _STATE.pack(VERSION, *fit.mean, *fit.covariance, fit.within, fit.floor)
-
-
-def decoded(data: bytes) -> Fit | None:
-    """None where another version wrote it."""
-    if len(data) != _STATE.size or data[0] != VERSION:
-        return None
-    _, *found = _STATE.unpack(data)
-    return Fit(tuple(found[:4]), tuple(found[4:14]), found[14], found[15])
 
 
 def posterior(prior: Prior, observations: Sequence[Observation]) -> Fit:
@@ -112,41 +97,71 @@ def _updated(mean: Floats, covariance: Floats, x: Floats, correct: Floats) -> tu
     return at, left, float(weight.sum())
 
 
-def allowance(max_error_rate: float, requests: int, decided: int) -> float:
-    """What to give `explore_probability` so that the bound holds for the mean over all requests.
+class Drawn(NamedTuple):
+    """How likely a candidate was to be asked afresh, and how likely to be wrong at most."""
+
+    chance: float
+    wrong: float
+
+
+class Account:
+    """What wrong answers an agent_type may cost, and has cost at most, lately.
 
     Where nothing may be served, nothing wrong is; what such requests leave of the bound is for the others.
-    With the bare `max_error_rate` the bound holds for each request by itself.
-
-    Args:
-        max_error_rate: wrong answers of all requests.
-        requests: of the agent_type lately, whatever answered them.
-        decided: those of them for which `explore_probability` was below 1.
+    How much that is, the shares of both so far say; and no more is given than has been left, so that the
+    bound holds as well where the requests that can be served come all at once.
     """
-    return max_error_rate * (requests + DOUBTED) / (decided + DOUBTED)
+
+    __slots__ = ("decided", "requests", "spent")
+
+    def __init__(self) -> None:
+        self.requests = 0.0  # whatever answered them
+        self.decided = 0.0  # those of them that had a chance to be served
+        self.spent = 0.0  # wrong answers among these, at most
+
+    def allowed(self, max_error_rate: float) -> float:
+        """What to give `drawn`: wrong answers per request of its kind, at most."""
+        share = max_error_rate * (self.requests + DOUBTED) / (self.decided + DOUBTED)
+        return max(0.0, min(share, max_error_rate * (self.requests + DOUBTED) - self.spent))
+
+    def add(self, drawn: Drawn | None) -> None:
+        """A request was answered; None: there was nothing to draw for. What was long ago counts half."""
+        self.requests += 1
+        if drawn is not None and drawn.chance < 1:
+            self.decided += 1
+            self.spent += (1 - drawn.chance) * drawn.wrong
+        if self.requests >= LATELY:
+            self.requests, self.decided, self.spent = self.requests / 2, self.decided / 2, self.spent / 2
 
 
-def explore_probability(
+def drawn(
     fit: Fit,
     similarity: float,
     score: float | None,
-    max_error_rate: float,
+    allowed: float,
     *,
     audited: float = AUDITED,
     worth: float = WORTH,
     grid: Sequence[Quantile] = GRID,
-) -> float:
+) -> Drawn:
     """How likely (tau) the LLM is asked rather than the entry's answer served. Some µs.
 
-    Never rises with the similarity, nor with `max_error_rate`.
+    The chance never rises with the similarity, nor with `allowed`.
+
+    Args:
+        fit: the entry's.
+        similarity: a cosine.
+        score: the verifier's, 0 to 1; None: it read nothing.
+        allowed: P(wrong answer), at most: `Account.allowed`.
+        audited: the least chance.
+        worth: P(right answer) below which nothing is served.
+        grid: of eps.
     """
     if not similarity >= fit.floor:  # so that NaN is explored
-        return 1.0
+        return Drawn(1.0, 1.0)
     surest = confirmed(fit, row(similarity, score), grid)
-    if surest < worth:
-        return 1.0
     wrong = max(1 - surest, 1e-12)
-    return max(audited, 1 - max_error_rate / wrong)
+    return Drawn(1.0 if surest < worth else max(audited, 1 - allowed / wrong), wrong)
 
 
 def confirmed(fit: Fit, seen: Row, grid: Sequence[Quantile]) -> float:
