@@ -252,6 +252,7 @@ async def opened(
             stats=ledger.counted,
             policies=policies or stored,
             clock=now_ms,
+            verifier=verifier,
             named=settings.named_tenants,
         )
         uses, memory = Uses(now_ms), Memory(settings.memory_bytes)

@@ -26,7 +26,10 @@ class Moved(Struct, frozen=True, kw_only=True):
     before: Annotated[float, Meta(description="The threshold before.")]
     after: Annotated[float, Meta(description="The threshold since.")]
     why: Annotated[
-        str, Meta(description="`wrong`: too many were; `right`: nearly all were; `undone`; `bounds`.")
+        str,
+        Meta(
+            description="`wrong`: too many were; `right`: nearly all; `undone`; `bounds`; `policy`: was PUT."
+        ),
     ]
     basis: Annotated[str, Meta(description="What it rests on, as of `quality`.")]
     verdicts: Annotated[int, Meta(description="How many it rests on.")]

@@ -65,6 +65,7 @@ async def put_policy(request: HttpRequest, services: NamedDependency[Services]) 
     body = await request.body()
     _checked(body)
     await services.policies.put(keys, agent_type, msgspec.json.encode(msgspec.json.decode(body)))
+    await services.learning.settle(keys, agent_type)
     return encoded(services.lookup.policy(keys, agent_type))
 
 

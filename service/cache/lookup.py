@@ -22,7 +22,7 @@ from service.cache.learning.trial import Trial
 from service.cache.leases import Leases, Wish, life_s
 from service.cache.memory import Memory
 from service.cache.pointers import Pointers
-from service.cache.policy import DEFAULT, UNVERIFIED, filled, weighed
+from service.cache.policy import DEFAULT, filled, threshold_of, weighed
 from service.cache.ports import (
     Budget,
     Clock,
@@ -115,7 +115,7 @@ class Lookup:
         query = canonical.query(request, keys, None if generation is None else generation.dim)
         found = self._policies.of(keys, request.agent_type)
         policy = found or DEFAULT
-        own = self._threshold(generation, self._moved(keys, request.agent_type, policy))
+        own = 1.0 if generation is None else self._threshold(keys, request.agent_type, policy, generation)
         threshold = own if request.threshold is None else request.threshold
         question = Question(
             query=query,
@@ -162,24 +162,13 @@ class Lookup:
             raise StoreUnavailableError(
                 "this agent_type's policy was altered, or another version of semcached set it: PUT it again"
             )
-        moved = self._moved(keys, agent_type, policy)
-        return filled(policy, self._threshold(generation, moved), self._verifier)
+        return filled(policy, self._threshold(keys, agent_type, policy, generation), self._verifier)
 
-    def _moved(self, keys: TenantKeys, agent_type: str, policy: Policy) -> Policy:
-        """With the threshold that follows the verdicts, in the mode `adaptive`."""
-        if policy.mode != "adaptive" or self._learning is None:
-            return policy
-        threshold = self._learning.threshold(keys, agent_type)
-        return policy if threshold is None else msgspec.structs.replace(policy, threshold=threshold)
-
-    def _threshold(self, generation: Generation | None, policy: Policy) -> float:
-        """The threshold where a request names none: stricter where the verifier it counts on doesn't read."""
-        if generation is None:
-            return 1.0
-        wanted = generation.threshold if policy.threshold is None else policy.threshold
-        without = policy.threshold is not None and not policy.guarded("verifier")
-        reads = self._verifier is not None and policy.guarded("verifier")
-        return wanted if reads or without else max(wanted, UNVERIFIED)
+    def _threshold(self, keys: TenantKeys, agent_type: str, policy: Policy, generation: Generation) -> float:
+        """Where a request names none: the policy's, or the one that follows the verdicts."""
+        if policy.mode == "adaptive" and self._learning is not None:
+            return self._learning.threshold(keys, agent_type, policy)
+        return threshold_of(policy, generation, self._verifier)
 
     def recalled(self, question: Question, keys: TenantKeys) -> bool:
         """Whether the question is answered from this process' memory now. Awaits nothing, takes some µs.

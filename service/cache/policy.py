@@ -64,6 +64,14 @@ def counting(policy: Policy, chosen_for: Embedding, generation: Generation) -> P
     return msgspec.structs.replace(policy, **changes) if changes else policy
 
 
+def threshold_of(policy: Policy, generation: Generation, verifier: Verifier | None) -> float:
+    """Where a request names none: stricter where the verifier that it counts on doesn't read."""
+    wanted = generation.threshold if policy.threshold is None else policy.threshold
+    without = policy.threshold is not None and not policy.guarded("verifier")
+    reads = verifier is not None and policy.guarded("verifier")
+    return wanted if reads or without else max(wanted, UNVERIFIED)
+
+
 def cut_of(policy: Policy, verifier: Verifier) -> float:
     """The policy's cut if it has one and that wasn't chosen with other weights, else the shipped one."""
     head = policy.verifier_head

@@ -406,8 +406,8 @@ class Learning(Protocol):
     def of(self, keys: TenantKeys, agent_type: str) -> Learned | None:
         """What is known of an agent_type; None: nothing yet."""
 
-    def threshold(self, keys: TenantKeys, agent_type: str) -> float | None:
-        """Of the mode `adaptive`; None: it hasn't moved yet."""
+    def threshold(self, keys: TenantKeys, agent_type: str, policy: Policy) -> float:
+        """Of the mode `adaptive`; the highest that the policy allows where it isn't known yet."""
 
 
 class NewTool(NamedTuple):

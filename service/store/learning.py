@@ -14,7 +14,7 @@ import msgspec
 from service.cache.accounting import Field
 from service.cache.decided import model_of
 from service.cache.digests import DigestKey, Keyring, TenantKeys
-from service.cache.learning.adaptive import State, next_state, undo
+from service.cache.learning.adaptive import Aim, State, next_state, set_to, undo
 from service.cache.learning.learned import Learned
 from service.cache.learning.pooled import fitted
 from service.cache.learning.quality import (
@@ -26,9 +26,10 @@ from service.cache.learning.quality import (
     shadowed,
     verdicts,
 )
-from service.cache.ports import Budget, Clock, Policies
+from service.cache.policy import threshold_of
+from service.cache.ports import Budget, Clock, Policies, Verifier
 from service.errors import InvalidInputError, StoreUnavailableError
-from service.model import Tenant
+from service.model import Policy, Tenant
 from service.store.client import Command, RedisClient
 from service.store.keys import Keys
 from service.store.outcomes import TRIP_S, RedisOutcomes
@@ -58,7 +59,7 @@ class Known:
     learned: Learned = field(default_factory=Learned)
     state: State | None = None  # of the mode `adaptive`
     measured: int = 0  # until when, ms since 1970
-    judged: int = -1  # how much had been said when the threshold was judged last
+    judged: tuple[int, Policy] | None = None  # how much had been said when the threshold was judged last
 
 
 class RedisLearning:
@@ -75,6 +76,7 @@ class RedisLearning:
         stats: RedisStats,
         policies: Policies,
         clock: Clock,
+        verifier: Verifier | None,
         named: frozenset[str] = frozenset(),
     ) -> None:
         """`named` are the tenants that metrics may name."""
@@ -86,6 +88,7 @@ class RedisLearning:
         self._stats = stats
         self._policies = policies
         self._clock = clock
+        self._verifier = verifier
         self._named = named
         self._known: dict[tuple[Tenant, str], Known] = {}
 
@@ -93,10 +96,24 @@ class RedisLearning:
         """See `cache.ports.Learning`. From the first time on its outcomes are followed."""
         return self._of(keys, agent_type).learned
 
-    def threshold(self, keys: TenantKeys, agent_type: str) -> float | None:
+    def threshold(self, keys: TenantKeys, agent_type: str, policy: Policy) -> float:
         """See `cache.ports.Learning`."""
-        state = self._of(keys, agent_type).state
-        return None if state is None else state.threshold
+        state, aim = self._of(keys, agent_type).state, self._aim(policy)
+        return aim.greatest if state is None else min(max(state.threshold, aim.least), aim.greatest)
+
+    async def settle(self, keys: TenantKeys, agent_type: str) -> None:
+        """A policy was set: if it names another threshold than before, that is in force now.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        one = self._of(keys, agent_type)
+        if self._mode(one) == "adaptive":
+            await self._follow(one)
+            await self._move(one, was_set=True)
+
+    def _aim(self, policy: Policy) -> Aim:
+        return aim_of(policy, reads=self._verifier is not None)
 
     async def refresh(self) -> None:
         """Follow what was said since the last time.
@@ -188,23 +205,31 @@ class RedisLearning:
         counted = await self._stats.of(one.keys, one.agent_type)
         return {} if counted is None else counted.counts
 
-    async def _move(self, one: Known) -> None:
-        """Of processes that follow the same, one writes; all go by what is written."""
+    async def _move(self, one: Known, *, was_set: bool = False) -> None:
+        """Of processes that follow the same, one writes; all go by what is written.
+
+        Only who was told that the policy was set takes its threshold: others may know an older one.
+        """
         before = await self._read(one)
         policy = self._policies.of(one.keys, one.agent_type)
         generation = self._responses.generation
         if policy is None or generation is None:
             return
-        aim, said = aim_of(policy), one.learned.changes
-        known = before or State(threshold=policy.threshold or generation.threshold)
-        if before is not None and said == one.judged and aim.least <= known.threshold <= aim.greatest:
+        aim, said = self._aim(policy), (one.learned.changes, policy)
+        if before is not None and said == one.judged and not was_set:
             return
-        hits = hits_by_stratum(await self._counts(one))
-        after = next_state(known, verdicts(one.learned.said.values()), aim, hits, self._clock())
+        hits, now = hits_by_stratum(await self._counts(one)), self._clock()
+        start = min(max(threshold_of(policy, generation, self._verifier), aim.least), aim.greatest)
+        known = before or State(start, asked=policy.threshold)
+        if was_set and known.asked != policy.threshold:
+            after = set_to(known, policy.threshold, start, hits, now)
+        else:
+            after = next_state(known, verdicts(one.learned.said.values()), aim, hits, now)
         written = (before is not None and after == before) or await self._write(one, after)
         if written:
             one.judged = said
-            for move in after.moves[len(known.moves) :]:
+            if after.moves[-1:] != known.moves[-1:]:
+                move = after.moves[-1]
                 log.info("a threshold moved from %.3f to %.3f: %s", move.before, move.after, move.why.value)
 
     async def _read(self, one: Known) -> State | None:

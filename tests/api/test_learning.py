@@ -137,6 +137,38 @@ async def test_the_live_false_hit_rate(client: Http) -> None:
     assert (await call(client, "GET", "/v1/stats"))["quality"] is None
 
 
+async def in_force(http: Http) -> float:
+    found = await call(http, "GET", "/v1/policies", params={"agent_type": AGENT})
+    return float(found["threshold"])
+
+
+@pytest.mark.parametrize("guards", [{}, {"verifier": False}])
+async def test_adaptive_begins_where_the_policy_was(client: Http, guards: dict[str, bool]) -> None:
+    await policy(client, threshold=None, guards=guards)
+    before = await in_force(client)
+    assert before == (0.95 if guards else 0.65)
+    await policy(client, threshold=None, guards=guards, mode="adaptive")
+    assert await in_force(client) == before
+    await anyio.sleep(2.5)  # two looks
+    assert await in_force(client) == before
+    assert (await learned(client))["moves"] == []
+
+
+async def test_a_threshold_that_is_set_counts_at_once(client: Http) -> None:
+    """Where somebody tightens it in a hurry, it doesn't wait for verdicts."""
+    await policy(client, mode="adaptive", threshold=0.7)
+    await store(client, embedding=vector(1))
+    assert (await look(client, prompt="x", embedding=near(1, 0.92)))["outcome"] == "hit"
+    await policy(client, mode="adaptive", threshold=0.96)
+    assert await in_force(client) == 0.96
+    assert (await look(client, prompt="x", embedding=near(1, 0.92)))["outcome"] == "miss"
+    (move,) = (await learned(client))["moves"]
+    assert (move["number"], move["why"], move["before"], move["after"]) == (1, "policy", 0.85, 0.96)
+    await policy(client, mode="adaptive", threshold=0.96, shadow=True)
+    await anyio.sleep(1.5)  # a look
+    assert len((await learned(client))["moves"]) == 1
+
+
 async def test_adaptive_moves_up_and_back(client: Http) -> None:
     """Half of the answers at 0.7 are wrong: the threshold goes up; an operator takes the move back."""
     await policy(client, mode="adaptive", threshold=0.65, threshold_bounds=[0.6, 0.95])
@@ -157,8 +189,7 @@ async def test_adaptive_moves_up_and_back(client: Http) -> None:
     move = found["moves"][-1]
     assert move["why"] == "wrong"
     assert move["before"] < move["after"] == found["threshold"]
-    in_force = await call(client, "GET", "/v1/policies", params={"agent_type": AGENT})
-    assert in_force["threshold"] == found["threshold"]
+    assert await in_force(client) == found["threshold"]
     undone = await call(
         client, "POST", "/v1/learning/undo", {"number": move["number"]}, params={"agent_type": AGENT}
     )

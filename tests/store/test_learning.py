@@ -126,7 +126,10 @@ async def test_one_moves_and_all_follow(
     assert found[0] is not None
     assert len(found[0].moves) == 1
     assert found[0].threshold > 0.65
-    assert [each.learning.threshold(keys, AGENT) for each in (parts, other)] == [found[0].threshold] * 2
+    policy = policies.of(keys, AGENT)
+    assert policy is not None
+    known = [each.learning.threshold(keys, AGENT, policy) for each in (parts, other)]
+    assert known == [found[0].threshold] * 2
 
 
 async def test_undone_by_two_at_once_it_is_undone_once(
@@ -163,7 +166,12 @@ async def test_a_state_that_was_altered_or_put_elsewhere_is_none(
     ((number, blob),) = there.items()
     redis.hset(name, mapping={b"77": blob, b"78": blob[:-1] + b"?", b"\xff": b""})
     found = await parts.learning.state(keys, AGENT)
-    assert (number, found) == (b"0", State(0.7))
+    assert (number, found) == (b"0", State(0.7, asked=0.7))
+
+
+async def test_where_it_is_not_known_yet_the_threshold_is_high(parts: Parts, keys: TenantKeys) -> None:
+    policy = Policy(mode="adaptive", threshold=0.7, threshold_bounds=(0.6, 0.9))
+    assert parts.learning.threshold(keys, AGENT, policy) == 0.9
 
 
 def test_an_answer_of_its_own_begins_anew() -> None:

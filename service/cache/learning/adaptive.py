@@ -59,6 +59,7 @@ class Why(StrEnum):
     RIGHT = "right"  # fewer than `ample` asks for
     UNDONE = "undone"  # somebody said so
     BOUNDS = "bounds"  # it was outside of them
+    POLICY = "policy"  # somebody set another one there
 
 
 class Move(Struct, frozen=True):
@@ -87,6 +88,7 @@ class State(Struct, frozen=True):
     hold: int = 0  # so many of them must there be before it may move
     step: float = STEP
     hits_before: tuple[int, ...] = ()  # hits by stratum, at `since`
+    asked: float | None = None  # the policy's own threshold, which it began with
     moves: tuple[Move, ...] = ()
 
 
@@ -121,6 +123,12 @@ def next_state(state: State, said: Sequence[Verdict], aim: Aim, hits: Sequence[i
     if len(fresh) >= LOOKS[-1]:
         return replace(_anew(state, hits, min(now, said[-1].at)), hold=0)
     return replace(state, number=state.number + 1, looked=len(fresh))
+
+
+def set_to(state: State, asked: float | None, threshold: float, hits: Sequence[int], now: int) -> State:
+    """Begin anew from another threshold: the policy's own is another now, `asked`."""
+    move = Move(_next(state), now, state.threshold, threshold, Why.POLICY)
+    return replace(_moved(state, move, hits), asked=asked, hold=0, step=STEP)
 
 
 def fresh_of(state: State, said: Sequence[Verdict], aim: Aim) -> list[Verdict]:

@@ -67,9 +67,9 @@ def shadowed(counts: Mapping[Field, int], said: Iterable[Said]) -> Shadowed | No
     return Shadowed(hits=hits, right=told.count(True), wrong=told.count(False), saved_usd=saved)
 
 
-def aim_of(policy: Policy) -> Aim:
-    """Within which thresholds a policy's moves."""
-    bounds = BOUNDS if policy.guarded("verifier") else BOUNDS_UNREAD
+def aim_of(policy: Policy, *, reads: bool) -> Aim:
+    """Within which thresholds a policy's moves; `reads`: there is a verifier."""
+    bounds = BOUNDS if reads and policy.guarded("verifier") else BOUNDS_UNREAD
     return Aim(*(policy.threshold_bounds or bounds))
 
 
