@@ -92,6 +92,7 @@ def create_app(settings: Settings, redis_url: str, loaded: Loaded = NOTHING) -> 
                 why_not_ready=attachment.why_not_ready,
                 embeddings=parts.embeddings,
                 metric_tenants=settings.named_tenants,
+                has_judge=settings.llm("judge") is not None,
             )
             app.state.services = services
             app.state.direct = Direct(services, keys, limits, cache.DIRECT)

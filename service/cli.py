@@ -400,7 +400,7 @@ def _replay(arguments: argparse.Namespace, settings: Settings) -> int:
             found = await replay.replay(
                 settings, url, tenant, arguments.agent_type, policy=policy, verifier=verifier
             )
-        return replay.table(found)
+        return replay.table(found, policy)
 
     with _running_redis(settings) as url:
         print(asyncio.run(run(url)))

@@ -13,7 +13,7 @@ from service.cache.digests import Keyring
 from service.cache.policy import UNVERIFIED
 from service.embedders.local import DIM, MODEL
 from service.errors import StartupError, StoreFullError, StoreUnavailableError
-from service.model import Generation, History, Policy
+from service.model import Comparison, Generation, History, Policy
 from service.settings import Settings
 from service.store import chosen, diagnosis
 from service.store.census import Census, without_record
@@ -382,6 +382,8 @@ def _lacks(policy: Policy, settings: Settings, version: str | None) -> tuple[str
     """What is missing for it, and how to mend that; `version` is the verifier's, None where it is off."""
     if policy.history is History.REWRITE and settings.rewriter is None:
         return "history `rewrite`, but no rewriter: conversations miss", "set SEMCACHED_REWRITER"
+    if policy.comparison is Comparison.JUDGE and settings.llm("judge") is None:
+        return "comparison `judge`, but no judge: nothing is compared or learned", "set SEMCACHED_JUDGE"
     if version is None:
         if policy.threshold is None or policy.threshold >= UNVERIFIED or not policy.guarded("verifier"):
             return None

@@ -23,6 +23,7 @@ from service.cache.faceted import FacetedQuestion, Served
 from service.cache.invalidation import Keyspace, Where
 from service.cache.langchain import Read, read
 from service.cache.metrics import count, count_store
+from service.cache.policy import LANGCACHE
 from service.cache.ports import Work
 from service.cache.scale import cosine_of, similarity_of
 from service.errors import InvalidInputError, NotFoundError, SemcachedError, StoreUnavailableError
@@ -38,9 +39,6 @@ from service.model import (
     StoreRequest,
     Tier,
 )
-
-NAMED = "langcache:"
-"""What a cache's agent_type begins with; its id follows."""
 
 PROMPT_BYTES = 128 * 1024
 VALUE_BYTES = 32 * 1024
@@ -309,10 +307,10 @@ def _agent_type(request: HttpRequest) -> str:
         raise InvalidInputError("cacheId", "must be percent-encoded UTF-8") from None
     if cache_id == "{cacheId}":  # what the SDK sends where it was given none
         raise NotFoundError("the path names no cache: set the client's cache_id")
-    most = IDENTIFIER_BYTES - len(NAMED)
+    most = IDENTIFIER_BYTES - len(LANGCACHE)
     if len(cache_id.encode()) > most:
         raise InvalidInputError("cacheId", f"must have {most} bytes of UTF-8 at most")
-    return NAMED + cache_id
+    return LANGCACHE + cache_id
 
 
 def _checked(given: dict[str, str] | None, *prompts: str) -> dict[str, str]:

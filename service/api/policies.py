@@ -14,9 +14,9 @@ from service.api.cache import MAX_BODY, HttpRequest
 from service.api.services import Services
 from service.api.wire import decoder, documented, encoded, parameters
 from service.cache.canonical import check_identifier
-from service.cache.policy import check
+from service.cache.policy import agree, check
 from service.errors import InvalidInputError
-from service.model import IDENTIFIER_BYTES, GuardName, History, Kind, Policy, Tier
+from service.model import IDENTIFIER_BYTES, Comparison, GuardName, History, Kind, Mode, Policy, Tier
 
 AGENT_TYPE = Parameter(
     "agent_type",
@@ -30,6 +30,8 @@ EXAMPLE = {"threshold": 0.97, "guards": {"question": False}}
 KNOWN: Mapping[str, Sequence[str]] = {
     "guards": get_args(GuardName),
     "history": list(History),
+    "mode": get_args(Mode),
+    "comparison": list(Comparison),
     "tiers": list(Tier),
     "bypass": (*get_args(Kind), '{"pattern": "…"}'),
 }
@@ -63,15 +65,15 @@ async def put_policy(request: HttpRequest, services: NamedDependency[Services]) 
     """
     keys, agent_type = services.keyring.of(request.user.tenant), agent_type_of(request)
     body = await request.body()
-    _checked(body)
+    _checked(body, agent_type, judge=services.has_judge)
     await services.policies.put(keys, agent_type, msgspec.json.encode(msgspec.json.decode(body)))
     await services.learning.settle(keys, agent_type)
     return encoded(services.lookup.policy(keys, agent_type))
 
 
-def _checked(body: bytes) -> None:
+def _checked(body: bytes, agent_type: str, *, judge: bool) -> None:
     try:
-        check(_policy(body))
+        agree(check(_policy(body)), agent_type, judge=judge)
     except InvalidInputError as error:
         known = KNOWN.get(error.field.split("[")[0])
         if known is None or error.field.endswith(".pattern"):

@@ -50,6 +50,7 @@ class Services:
     passage: Passage
     why_not_ready: Callable[[], Awaitable[str | None]]
     metric_tenants: frozenset[str]
+    has_judge: bool  # an LLM that compares answers
 
     def label(self, tenant: Tenant) -> str:
         """What metrics may call a tenant."""

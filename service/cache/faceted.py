@@ -144,7 +144,12 @@ class FacetedQuestion(Question):
 
     @property
     def results(self) -> list[Served]:
-        """Those of the tier that was named first before the other's, no entry twice, greatest first."""
+        """Those of the tier that was named first before the other's, no entry twice, greatest first.
+
+        None where the policy's `shadow` is on.
+        """
+        if self.shadowed is not None:
+            return []
         tiers = {Tier.EXACT: self.same, Tier.SEMANTIC: self.near}
         found: dict[str, Served] = {}
         for one in (one for tier in self.tiers for one in tiers[tier]):
@@ -203,7 +208,9 @@ class FacetedLookup(Lookup):
         for question in _faceted(questions):
             found = question.results
             question.served = found[0] if found else None
-            if question.asked.policy.max_entries is not None:
+            if question.asked.policy.shadow:
+                question.shadow()
+            elif question.asked.policy.max_entries is not None:
                 for _, _, record in found:
                     self._uses.hit(keys.tenant, record)
         return stages_ms

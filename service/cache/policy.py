@@ -8,7 +8,7 @@ import msgspec
 from service.cache.patterns import compiled
 from service.cache.ports import Verifier
 from service.errors import InvalidInputError
-from service.model import Embedding, Generation, GuardName, OwnPattern, Policy
+from service.model import Comparison, Embedding, Generation, GuardName, OwnPattern, Policy
 
 DEFAULT = Policy()
 """Where none was set."""
@@ -16,6 +16,9 @@ DEFAULT = Policy()
 
 UNVERIFIED = 0.95
 """The least default threshold where no verifier reads what is near enough."""
+
+LANGCACHE = "langcache:"
+"""Begins the agent_types of LangCache's caches."""
 
 LARGEST = 1500
 """Instructions of all patterns of a policy: what reading a text may cost (`patterns.LARGEST`)."""
@@ -39,6 +42,33 @@ def check(policy: Policy) -> Policy:
         if size > LARGEST:
             raise InvalidInputError(field, "makes the policy's patterns too large together")
     return policy
+
+
+def agree(policy: Policy, agent_type: str, *, judge: bool) -> None:
+    """Check what a policy's fields say together, where one is set.
+
+    Args:
+        policy: as it was given.
+        agent_type: whose.
+        judge: whether there is an LLM that compares answers.
+
+    Raises:
+        InvalidInputError: names the field.
+    """
+    compares = policy.mode == "verified" or policy.shadow
+    if compares and not policy.decisions_s:
+        raise InvalidInputError(
+            "decisions_s", "of 0 keeps nothing to compare: `verified` and `shadow` need it"
+        )
+    if compares and policy.comparison is Comparison.JUDGE and not judge:
+        raise InvalidInputError("comparison", "`judge` needs SEMCACHED_JUDGE, which is off here")
+    if policy.mode == "verified" and agent_type.startswith(LANGCACHE):
+        raise InvalidInputError(
+            "mode", "`verified` learns from stores that name a lookup_id, which LangCache's calls don't"
+        )
+    low, high = policy.threshold_bounds or (0.0, 1.0)
+    if low > high:
+        raise InvalidInputError("threshold_bounds", "has the lower one first")
 
 
 def counting(policy: Policy, chosen_for: Embedding, generation: Generation) -> Policy:

@@ -148,6 +148,11 @@ async def test_it_is_in_force_with_the_next_lookup(client: Http, monkeypatch: py
         ({"admission": {"forbid": [""]}}, "admission.forbid[0]"),
         ({"admission": {"forbids": []}}, "admission.forbids"),
         ({"admit_after": 0}, "admit_after"),
+        ({"threshold_bounds": [0.9, 0.7]}, "threshold_bounds"),
+        ({"mode": "verified", "decisions_s": 0}, "decisions_s"),
+        ({"shadow": True, "decisions_s": 0}, "decisions_s"),
+        ({"mode": "verified", "comparison": "judge"}, "comparison"),
+        ({"mode": "perfect"}, "mode"),
         ([], "body"),
     ],
 )
@@ -166,6 +171,8 @@ async def test_a_wrong_field_is_named_and_nothing_changes(client: Http, policy: 
         ({"history": "any"}, "exact, standalone, rewrite"),
         ({"tiers": ["memory"]}, "exact, semantic"),
         ({"bypass": ["secret"]}, "creative, time_sensitive, personal"),
+        ({"mode": "perfect"}, "static, adaptive, verified"),
+        ({"comparison": "same"}, "equal, similar, judge"),
     ],
 )
 async def test_a_wrong_name_gets_the_right_ones(client: Http, policy: Any, known: str) -> None:

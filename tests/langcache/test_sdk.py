@@ -240,6 +240,27 @@ async def test_policy_stats_and_entries_know_it_by_name(
     assert [one["prompt"] for one in listed] == [ASKED]
 
 
+async def test_in_shadow_nothing_is_served(cache: Caller, service: Service, cache_id: str) -> None:
+    await cache("set", prompt=ASKED, response=SAID)
+    path = f"agent_type=langcache:{cache_id}"
+    service.native("PUT", f"/v1/policies?{path}", {"shadow": True})
+    for prompt in (ASKED, ALIKE):
+        for most in (1, 9):
+            assert (await cache("search", prompt=prompt, max_results=most)).data == []
+    learned = service.native("GET", f"/v1/learning?{path}")
+    assert learned["shadow"]["hits"] == 4
+
+
+async def test_verified_is_refused_for_what_could_never_learn(service: Service, cache_id: str) -> None:
+    answer = service.served.http.put(
+        f"{service.url}/v1/policies?agent_type=langcache:{cache_id}",
+        json={"mode": "verified"},
+        headers={"Authorization": f"Bearer {service.keys['admin']}"},
+    )
+    assert answer.status_code == 400
+    assert "mode" in answer.text
+
+
 def counted(service: Service) -> Counter[str]:
     """Lookups and stores by outcome, as the metrics have them."""
     lines = re.findall(

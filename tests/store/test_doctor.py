@@ -265,6 +265,14 @@ async def test_policies_that_ask_for_what_is_not_there(parts: Parts, url: str) -
     assert "threshold 0.6 counts on the verifier" in found.text
 
 
+async def test_a_policy_that_wants_a_judge(parts: Parts, url: str) -> None:
+    await parts.policies.put(parts.keyring.of(operator("acme")), "support", b'{"comparison":"judge"}')
+    found = (await findings(parts.settings, url))["policies"]
+    assert (found.level, found.fix) == (Level.WARN, "set SEMCACHED_JUDGE")
+    able = replace(parts.settings, judge="openai", judge_model="small")
+    assert (await findings(able, url))["policies"].level is Level.OK
+
+
 async def test_a_policy_that_was_altered(parts: Parts, redis: Redis, url: str) -> None:
     await parts.policies.put(parts.keyring.of(operator("acme")), "support", b'{"threshold":0.9}')
     name = f"{parts.settings.key_prefix}:{{0}}:policies"

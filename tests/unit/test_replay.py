@@ -4,7 +4,8 @@ import pytest
 
 from service.cache.decided import PLACES, UNIT, Decided
 from service.cache.learning.replay import Now, fate, replayed
-from service.model import Origin, Policy, Reason, Tier
+from service.model import Origin, OwnPattern, Policy, Reason, Tier
+from service.replay import left_out, table
 
 
 def decided(outcome: Origin | Reason, similarity: float = 0.8, **more: object) -> Decided:
@@ -49,3 +50,11 @@ def test_verdicts_are_counted_then_and_now() -> None:
     correct = {some[0].lookup_id: False, some[1].lookup_id: True, some[3].lookup_id: True}
     found = replayed(some, correct, Policy(), 0.75, None)
     assert found == (4, 4, 3, 0, 2, 1, 2, 0)
+
+
+def test_what_is_not_gone_by_is_told() -> None:
+    policy = Policy(mode="adaptive", threshold=0.9, decisions_s=5, bypass=[OwnPattern("x")])
+    assert left_out(policy) == ["bypass", "mode"]
+    found = replayed([], {}, policy, 0.9, None)
+    assert "not gone by  bypass, mode" in table(found, policy)
+    assert "not gone by" not in table(found, Policy(threshold=0.9))
