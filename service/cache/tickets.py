@@ -46,6 +46,11 @@ def process_of(lookup_id: str) -> int:
     return int(lookup_id[24:28], 16)
 
 
+def is_own(lookup_id: str) -> bool:
+    """Whether this process issued it."""
+    return process_of(lookup_id) == _process()
+
+
 def ticket(lookup_id: str) -> Ticket:
     """What a lookup id says; of one that isn't ours nothing is known, so it is older than everything."""
     try:

@@ -6,7 +6,6 @@ goes when the last of its decisions has ended, or when the process has written t
 
 import asyncio
 import hmac
-import itertools
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from service.cache.decided import Decided
 from service.cache.decisions import Decisions, Gathered
 from service.cache.digests import MAC_BYTES, DigestKey, TenantKeys
 from service.cache.ports import Budget, Clock
-from service.cache.tickets import process_of, ticket
+from service.cache.tickets import is_own, process_of, ticket
 from service.errors import StoreUnavailableError
 from service.store.client import Command, RedisClient
 from service.store.keys import Keys
@@ -32,6 +31,8 @@ MOST = 200_000
 TRIP_S = 2.0
 ID_BYTES = 16
 WINDOW_MS = 8192
+COMING_MS, AGAIN_S = 1500, 0.25
+"""How long after a lookup another process may still be about to write it; how often that is looked for."""
 LONGEST_MS = 90 * 86_400_000
 """The longest that a policy may keep them."""
 
@@ -75,7 +76,6 @@ class RedisDecisions:
         self._waiting: list[Gathered] = []
         self._written: deque[Written] = deque()
         self._total = 0
-        self._numbers = itertools.count()
         self._lock = asyncio.Lock()
 
     async def flush(self) -> None:
@@ -102,7 +102,7 @@ class RedisDecisions:
         DECISIONS_DROPPED.inc(self._gathering.take_dropped())
 
     async def find(self, keys: TenantKeys, lookup_id: str) -> Found | None:
-        """The decision of that id, if it is a tenant's and still kept.
+        """The decision of that id, if it is a tenant's and still kept; another process' is waited for.
 
         Raises:
             StoreUnavailableError: Redis does not answer.
@@ -110,6 +110,14 @@ class RedisDecisions:
         wanted = raw_id(lookup_id)
         if wanted is None:
             return None
+        while True:
+            found = await self._found(keys, lookup_id, wanted)
+            age_ms = self._clock() - ticket(lookup_id).at
+            if found is not None or is_own(lookup_id) or not 0 <= age_ms <= COMING_MS:
+                return found
+            await asyncio.sleep(AGAIN_S)
+
+    async def _found(self, keys: TenantKeys, lookup_id: str, wanted: bytes) -> Found | None:
         waiting = self._gathering.of(keys, wanted, self._waiting)
         if waiting is not None:
             return Found(*waiting)
@@ -149,8 +157,8 @@ class RedisDecisions:
             place = self._keys.decisions(partition, key.tenant, name)
             at = window_of(name)
             end = at + WINDOW_MS + 1000 * max(it.seconds for it in some)
-            number = f"{next(self._numbers):x}"
-            yield ("HSET", place, number, sealed(one.agent_type, some, name, key))
+            first = some[0].lookup_id  # named by it, what is written again isn't there twice
+            yield ("HSET", place, first, sealed(one.agent_type, some, name, key))
             yield ("PEXPIREAT", place, end, "NX")
             yield ("PEXPIREAT", place, end, "GT")
             yield ("ZADD", listed, at, name)

@@ -1,5 +1,8 @@
 """Decisions: found by their lookup id, bounded, and nobody else's."""
 
+import asyncio
+from typing import Any
+
 import pytest
 from redis import Redis
 
@@ -104,6 +107,46 @@ async def test_a_process_keeps_so_many(parts: Parts, keys: TenantKeys, redis: Re
         bucket_of(issued(1, begun + turn * 10_000)).rpartition(":")[2] for turn in (3, 4)
     }
     assert [one.decided.lookup_id.hex() async for one in decisions.all(keys)][-8:] == ids
+
+
+async def test_what_another_process_just_decided_is_waited_for(
+    parts: Parts, other: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Feedback and fresh answers may come to another process than the lookup, before that one wrote it."""
+    with monkeypatch.context() as its:
+        its.setattr("service.cache.tickets._chance", 12345)
+        answer = await look(other, keys, prompt="q", embedding=vector(1))
+    finding = asyncio.create_task(parts.ledger.decisions.find(keys, answer.lookup_id))
+    await asyncio.sleep(0.3)
+    await other.ledger.decisions.flush()
+    found = await finding
+    assert found is not None
+    assert found.decided.lookup_id.hex() == answer.lookup_id
+    for issued_at in (now_ms() - 1000, now_ms() - 60_000, now_ms() + 60_000):  # not for ever
+        with monkeypatch.context() as its:
+            its.setattr("service.cache.tickets._chance", 12345)
+            unknown = issued(1, issued_at)
+        assert await parts.ledger.decisions.find(keys, unknown) is None
+
+
+async def test_what_is_written_again_is_there_once(
+    parts: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis took it, and its answer was lost."""
+    answer = await look(parts, keys, prompt="q", embedding=vector(1))
+    whole = parts.redis.values
+
+    async def unheard(*commands: Any) -> None:
+        await whole(*commands)
+        raise StoreUnavailableError("away")
+
+    monkeypatch.setattr(parts.redis, "values", unheard)
+    with pytest.raises(StoreUnavailableError):
+        await parts.ledger.decisions.flush()
+    monkeypatch.setattr(parts.redis, "values", whole)
+    await parts.ledger.decisions.flush()
+    found = [one.decided.lookup_id.hex() async for one in parts.ledger.decisions.all(keys)]
+    assert found == [answer.lookup_id]
 
 
 async def test_what_redis_did_not_take_is_written_later(
