@@ -97,6 +97,10 @@ class Prior(NamedTuple):
         return self.record is not None or self.attempts >= one.policy.admit_after
 
 
+Told = Callable[[TenantKeys, Accepted, Stored | Refused | SemcachedError, Record | None], None]
+"""Is told what became of a store, and which live entry it took the place of."""
+
+
 class Store:
     """Stores entries."""
 
@@ -124,8 +128,7 @@ class Store:
         self._clock = clock
         self._redis_s = redis_s
         self._jitter = jitter
-        self.told: Callable[[TenantKeys, Accepted, Stored | Refused | SemcachedError], None] | None = None
-        """Is told what became of each."""
+        self.told: Told | None = None
 
     def accept(self, request: StoreRequest, keys: TenantKeys) -> Accepted | Refused:
         """Check a request and ask the policy.
@@ -185,9 +188,9 @@ class Store:
         for at, outcome in zip(due, stored, strict=True):
             outcomes[at] = outcome
         if self.told is not None:
-            for one, outcome in zip(accepted, outcomes, strict=True):
+            for one, past, outcome in zip(accepted, prior, outcomes, strict=True):
                 if not one.settled:
-                    self.told(keys, one, outcome)
+                    self.told(keys, one, outcome, past.record)
         return outcomes
 
     async def _stored(

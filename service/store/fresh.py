@@ -15,7 +15,7 @@ from service.cache.ports import Budget, Clock
 from service.cache.store import Accepted, Store
 from service.cache.tickets import is_fresh, ticket
 from service.errors import StoreUnavailableError
-from service.model import Reason, Stored
+from service.model import Reason, Record, Stored
 from service.store.decisions import RedisDecisions
 from service.store.outcomes import RedisOutcomes
 from service.store.responses import RedisResponses
@@ -37,6 +37,7 @@ class Fresh(NamedTuple):
     keys: TenantKeys
     accepted: Accepted
     lookup_id: str
+    before: Record | None  # the live entry that it took the place of
 
 
 class Comparer:
@@ -60,7 +61,7 @@ class Comparer:
         self._clock = clock
         self._queue: asyncio.Queue[Fresh] = asyncio.Queue(MOST)
 
-    def note(self, keys: TenantKeys, accepted: Accepted, answer: object) -> None:
+    def note(self, keys: TenantKeys, accepted: Accepted, answer: object, before: Record | None) -> None:
         """What a store answered, if there is something to compare with."""
         lookup_id = accepted.request.lookup_id
         if lookup_id is None or not is_fresh(lookup_id) or not isinstance(answer, Stored):
@@ -68,7 +69,7 @@ class Comparer:
         if ticket(lookup_id).at < self._clock() - LATE_MS:
             return
         try:
-            self._queue.put_nowait(Fresh(keys, accepted, lookup_id))
+            self._queue.put_nowait(Fresh(keys, accepted, lookup_id, before))
         except asyncio.QueueFull:
             COMPARED.labels("too_many").inc()
 
@@ -108,7 +109,9 @@ class Comparer:
             return
         decided = found.decided
         entry_id = (decided.entry_id or b"").hex()
-        (record,) = await self._responses.records(one.keys, [entry_id], Budget(READ_S))
+        record = one.before  # to the very words that were asked: the fresh one stands there by now
+        if record is None or record.entry_id != entry_id:
+            (record,) = await self._responses.records(one.keys, [entry_id], Budget(READ_S))
         if record is None or answer_of(record) != decided.answer:
             COMPARED.labels("gone").inc()
             return
