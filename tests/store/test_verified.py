@@ -6,6 +6,8 @@ from dataclasses import replace
 import pytest
 
 from service.api.auth import operator
+from service.cache.decided import UNIT
+from service.cache.decisions import decided
 from service.cache.digests import TenantKeys
 from service.cache.lookup import Lookup
 from service.cache.policy import UNVERIFIED
@@ -14,7 +16,7 @@ from service.errors import VerifierError
 from service.model import Decision, Head, Hit, Miss, Policy, Reason
 from service.settings import Settings
 from service.wiring import Loaded, Parts, now_ms, opened
-from tests.helpers import Same, keep, look, near, vector
+from tests.helpers import Same, asked, keep, look, near, vector
 
 pytestmark = pytest.mark.anyio
 
@@ -109,6 +111,16 @@ async def test_a_broken_verifier_makes_misses(three: Parts, keys: TenantKeys) ->
     answer = await look(reading(three, Broken()), keys, **ASKED)
     assert isinstance(answer, Miss)
     assert (answer.reason, answer.rule) == (Reason.DEGRADED, "verifier")
+
+
+async def test_what_is_explored_keeps_its_score(three: Parts, keys: TenantKeys) -> None:
+    """What is learned of it is learned at the score that it is served at later."""
+    own = reading(three, Reader({"first": 0.6}), Policy(mode="verified"))
+    question = asked(keys, own, **ASKED)
+    (answer,) = await own.lookup.answer([question], keys)
+    found = decided(question, answer, 1)
+    assert found.outcome is Reason.EXPLORE
+    assert found.score == round(0.6 * UNIT)
 
 
 async def test_nothing_near_nothing_read(three: Parts, keys: TenantKeys) -> None:
