@@ -31,7 +31,7 @@ MOST = 200_000
 TRIP_S = 2.0
 ID_BYTES = 16
 WINDOW_MS = 8192
-COMING_MS, AGAIN_S = 1500, 0.25
+COMING_MS, AGAIN_S = 1500, 0.1
 """How long after a lookup another process may still be about to write it; how often that is looked for."""
 LONGEST_MS = 90 * 86_400_000
 """The longest that a policy may keep them."""

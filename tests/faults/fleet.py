@@ -1,5 +1,6 @@
 """Two services on one Redis, of which now and then one, or both, get a kill -9 and are started again."""
 
+import math
 import random
 import signal
 import threading
@@ -23,9 +24,13 @@ class Life:
     def __init__(self) -> None:
         self.ended: float | None = None
 
+    def since(self, at: float) -> float:
+        """How long it lived on, s."""
+        return math.inf if self.ended is None else self.ended - at
+
     def outlived(self, at: float) -> bool:
         """Whether it had a second for what it answered then."""
-        return self.ended is None or self.ended - at > SECOND
+        return self.since(at) > SECOND
 
 
 class Reply(NamedTuple):

@@ -1,12 +1,13 @@
 """What agents do that something is learned from, and what they were told; for `test_learning_kills`."""
 
 import base64
+import math
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tests.faults.fleet import Fleet, Life, Load, Reply
+from tests.faults.fleet import SECOND, Fleet, Life, Load, Reply
 from tests.helpers import vector
 
 LOOKUP, STORE = "/v1/cache/lookup", "/v1/cache/store"
@@ -92,14 +93,20 @@ class Telling(Asking):
         super().__init__(fleet, seed)
         self.told: dict[str, bool] = {}
         self.unknown: list[Answered] = []
+        self.wrong: dict[str, float] = {}  # answers that must be gone, since when
+        self.again: list[str] = []
 
     def step(self) -> None:
         found = self.hit()
         if found is not None:
+            if time.monotonic() - self.wrong.get(found["response"], math.inf) > SECOND:
+                self.again.append(found["response"])
             right = self.chance.random() < 0.9
             said = [right, not right] if self.chance.random() < 0.1 else [right]
             for correct in said:
                 self.tell(found["lookup_id"], correct=correct)
+                if found["lookup_id"] in self.told and not correct:
+                    self.wrong.setdefault(found["response"], time.monotonic())
         time.sleep(PAUSE_S)
 
     def tell(self, lookup_id: str, *, correct: bool) -> None:
@@ -208,10 +215,11 @@ class Comparing(Asking):
         if is_there:
             one.replies.append(reply)
 
-    def must_count(self, lookup_id: str) -> bool:
-        """Whether there was a second for the lookup, and for the answer or its repetition."""
-        kept = [one.life.outlived(one.at) for one in self.fresh[lookup_id].replies]
-        return self.answered[lookup_id].is_safe and any(kept)
+    def had(self, lookup_id: str) -> float:
+        """How long there was to write the decision, and to compare the answer or its repetition, s."""
+        lookup = self.answered[lookup_id]
+        kept = max(one.life.since(one.at) for one in self.fresh[lookup_id].replies)
+        return min(lookup.life.since(lookup.at), kept)
 
 
 class Exploring(Comparing):
