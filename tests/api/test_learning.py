@@ -117,6 +117,17 @@ async def test_shadow_serves_nothing_and_says_what_would_have_been(client: Http)
     assert found["quality"]["hits"] == 0
 
 
+async def test_shadow_knows_of_a_wrong_answer_that_was_stored_anew(client: Http) -> None:
+    """The fresh answer takes the place of the very one that it is compared with."""
+    await store(client)
+    await policy(client, shadow=True)
+    for answer in ("Settings, Privacy.", "Settings, Privacy.", "Settings, Safety."):
+        found = await look(client)
+        await store(client, response=answer, lookup_id=found["lookup_id"])
+    shadow = (await settled(client, 3))["shadow"]
+    assert (shadow["hits"], shadow["right"], shadow["wrong"]) == (3, 1, 2)
+
+
 async def test_the_live_false_hit_rate(client: Http) -> None:
     """Hits with a verdict, the share of wrong ones, and an interval around it."""
     await policy(client)

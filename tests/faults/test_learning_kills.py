@@ -18,6 +18,7 @@ import pytest
 from service.api.auth import operator
 from service.cache.decided import model_of
 from service.cache.digests import TenantKeys
+from service.cache.learning.quality import verdicts
 from service.cache.outcomes import Said
 from service.embedders.local import MiniLM
 from service.settings import Settings
@@ -200,13 +201,17 @@ async def test_moves_are_made_once(story: Story, parts: Parts, keys: TenantKeys)
     assert {name: found[name].outcome.correct for name in load.told if name in found} == load.told
     state = await parts.learning.state(keys, load.agent_type)
     assert state is not None
-    assert Counter((one.similarity, one.right) for one in state.observations) == Counter(
+    parts.learning.of(keys, load.agent_type)
+    await parts.learning.refresh()
+    said = verdicts(parts.learning.of(keys, load.agent_type).said.values())
+    assert Counter((one.similarity, one.right) for one in said) == Counter(
         (one.outcome.cosine, one.outcome.correct) for one in found.values()
     )
     assert len(state.moves) >= 2
     assert state.moves[0].before == 0.65
     assert all(one.after == other.before for one, other in pairwise(state.moves))
-    assert all(one.number < other.number for one, other in pairwise(state.moves))
+    assert [one.number for one in state.moves] == list(range(1, len(state.moves) + 1))
+    assert all(one.at < other.at for one, other in pairwise(state.moves))
     assert state.moves[-1].after == state.threshold
     for place in range(PLACES):
         told = story.fleet.told(place, f"/v1/learning?agent_type={load.agent_type}")
