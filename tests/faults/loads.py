@@ -104,18 +104,19 @@ class Telling(Asking):
             right = self.chance.random() < 0.9
             said = [right, not right] if self.chance.random() < 0.1 else [right]
             for correct in said:
-                self.tell(found["lookup_id"], correct=correct)
-                if found["lookup_id"] in self.told and not correct:
+                if self.tell(found["lookup_id"], correct=correct) and not correct:
                     self.wrong.setdefault(found["response"], time.monotonic())
         time.sleep(PAUSE_S)
 
-    def tell(self, lookup_id: str, *, correct: bool) -> None:
+    def tell(self, lookup_id: str, *, correct: bool) -> bool:
+        """Whether it was taken."""
         reply = self.ask("POST", "/v1/feedback", {"lookup_id": lookup_id, "correct": correct})
         if reply.status == 200:
             self.told[lookup_id] = correct
         else:
             assert reply.status == 404, reply.said
             self.unknown.append(self.answered[lookup_id])
+        return reply.status == 200
 
 
 class Reviewed(Asking):
