@@ -24,8 +24,9 @@ from service.embedders.local import MiniLM
 from service.settings import Settings
 from service.store.embedded import EmbeddedRedis
 from service.wiring import Loaded, Parts, opened
+from tests.faults.comparing import Comparing, Exploring, Shadowed
 from tests.faults.fleet import PLACES, SECOND, SECRET, Fleet
-from tests.faults.loads import Adapting, Asking, Comparing, Exploring, Reviewed, Shadowed, Telling
+from tests.faults.loads import Adapting, Asking, Reviewed, Telling
 
 pytestmark = pytest.mark.anyio
 
