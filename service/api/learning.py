@@ -68,16 +68,15 @@ async def get_learning(request: HttpRequest, services: NamedDependency[Services]
     """What verdicts and comparisons say of an agent_type's answers."""
     keys, agent_type = services.keyring.of(request.user.tenant), agent_type_of(request)
     await services.ledger.flush()
-    quality, shadow = await services.learning.quality(keys, agent_type)
-    state = await services.learning.state(keys, agent_type)
-    learned, policy = services.learning.of(keys, agent_type), services.lookup.policy(keys, agent_type)
+    quality, shadow, (outcomes, entries) = await services.learning.told(keys, agent_type)
+    state, policy = await services.learning.state(keys, agent_type), services.lookup.policy(keys, agent_type)
     answer = Learning(
         mode=policy.mode,
         threshold=policy.threshold or 0.0,
         quality=quality,
         shadow=shadow,
-        outcomes=len(learned.said),
-        entries=len({one.outcome.entry_id for one in learned.said.values()}),
+        outcomes=outcomes,
+        entries=entries,
         moves=_moves(state),
     )
     return encoded(answer)

@@ -41,5 +41,5 @@ async def get_stats(request: HttpRequest, services: NamedDependency[Services]) -
     stats = await services.ledger.stats(keys, agent_type)
     if agent_type is None:
         return encoded(stats)
-    quality, shadow = await services.learning.quality(keys, agent_type)
+    quality, shadow, _ = await services.learning.told(keys, agent_type)
     return encoded(replace(stats, quality=quality, shadow=shadow))

@@ -46,7 +46,9 @@ TRIES = 40
 GONE = 8
 """Numbers before the one before last under which a state may still lie."""
 MOST = 1000
-"""Agent_types whose outcomes a process follows; further ones begin anew."""
+"""Agent_types whose outcomes a process follows; those that need it least begin anew where there are more."""
+MEASURED_MS, NAMED_MS = 10_000, 60_000
+"""How often the gauges are set, and it is asked which agent_types they are of."""
 
 
 @dataclass(slots=True)
@@ -58,7 +60,7 @@ class Known:
     model: int
     learned: Learned = field(default_factory=Learned)
     state: State | None = None  # of the mode `adaptive`
-    measured: int = 0  # until when, ms since 1970
+    measured: int = 0  # when the gauges were set, ms since 1970
     judged: tuple[int, Policy] | None = None  # how much had been said when the threshold was judged last
 
 
@@ -91,6 +93,7 @@ class RedisLearning:
         self._verifier = verifier
         self._named = named
         self._known: dict[tuple[Tenant, str], Known] = {}
+        self._named_at = 0  # when it was asked which agent_types those tenants have
 
     def of(self, keys: TenantKeys, agent_type: str) -> Learned:
         """See `cache.ports.Learning`. From the first time on its outcomes are followed."""
@@ -123,22 +126,45 @@ class RedisLearning:
         """
         for tenant, agent_type in self._policies.learning:
             self._of(self._keyring.of(tenant), agent_type)
+        await self._name_all()
         for one in list(self._known.values()):
-            await self._follow(one)
-            await self._measure(one)
-            if self._mode(one) == "adaptive":
-                await self._move(one)
+            try:
+                await self._look(one)
+            except StoreUnavailableError:
+                raise
+            except Exception:  # a defect in one must not keep the others from what they learn
+                log.exception("unexpected error while following what is learned")
 
-    async def quality(self, keys: TenantKeys, agent_type: str) -> tuple[Quality, Shadowed | None]:
-        """How often its answers were wrong lately, and what would have been served.
+    async def _look(self, one: Known) -> None:
+        await self._follow(one)
+        await self._measure(one)
+        if self._mode(one) == "adaptive":
+            await self._move(one)
+
+    async def _name_all(self) -> None:
+        """Follow what gauges are for, from the start on."""
+        now = self._clock()
+        if now - self._named_at < NAMED_MS:
+            return
+        self._named_at = now
+        for tenant in self._named:
+            keys = self._keyring.of(tenant)
+            for agent_type in await self._stats.agent_types(keys):
+                self._of(keys, agent_type)
+
+    async def told(
+        self, keys: TenantKeys, agent_type: str
+    ) -> tuple[Quality, Shadowed | None, tuple[int, int]]:
+        """How often its answers were wrong lately, what would have been served; outcomes and their entries.
 
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
-        one = self._of(keys, agent_type)
+        one = self._peek(keys, agent_type)
         await self._follow(one)
         counts, said = await self._counts(one), one.learned.said.values()
-        return quality(counts, said, self._clock()), shadowed(counts, said)
+        entries = {it.outcome.entry_id for it in said}
+        return quality(counts, said, self._clock()), shadowed(counts, said), (len(said), len(entries))
 
     async def state(self, keys: TenantKeys, agent_type: str) -> State | None:
         """Of the mode `adaptive`: its threshold and moves; None: it has not been in that mode.
@@ -146,8 +172,7 @@ class RedisLearning:
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
-        one = self._of(keys, agent_type)
-        return await self._read(one)
+        return await self._read(self._peek(keys, agent_type))
 
     async def undo(self, keys: TenantKeys, agent_type: str, number: int) -> State:
         """Take the last move back.
@@ -156,7 +181,7 @@ class RedisLearning:
             InvalidInputError: the last move isn't that one.
             StoreUnavailableError: Redis does not answer, or another process is at it: try again.
         """
-        one = self._of(keys, agent_type)
+        one = self._peek(keys, agent_type)
         for _ in range(TRIES):
             before = await self._read(one)
             hits = hits_by_stratum(await self._counts(one))
@@ -168,25 +193,32 @@ class RedisLearning:
         raise StoreUnavailableError("the threshold is being moved; try again")
 
     async def _measure(self, one: Known) -> None:
-        """Set the gauges where there is something new."""
-        if one.keys.tenant not in self._named or one.learned.until == one.measured:
+        """Set the gauges: also where nothing is said, hits become more and days go by."""
+        now = self._clock()
+        if one.keys.tenant not in self._named or now - one.measured < MEASURED_MS:
             return
-        one.measured = one.learned.until
-        found = quality(await self._counts(one), one.learned.said.values(), self._clock())
+        one.measured = now
+        found = quality(await self._counts(one), one.learned.said.values(), now)
         for end, value in (("rate", found.false_hit_rate), ("low", found.low), ("high", found.high)):
             if value is not None:
                 FALSE_HITS.labels(one.keys.tenant, one.agent_type, end).set(value)
 
     def _of(self, keys: TenantKeys, agent_type: str) -> Known:
-        name = keys.tenant, agent_type
+        """What is followed from now on."""
+        found, name = self._peek(keys, agent_type), (keys.tenant, agent_type)
+        if self._known.get(name) is not found:
+            if len(self._known) >= MOST:
+                idle = (one for one in self._known if one not in self._policies.learning)
+                self._known.pop(next(idle, next(iter(self._known))))
+            self._known[name] = found
+        return found
+
+    def _peek(self, keys: TenantKeys, agent_type: str) -> Known:
+        """What is followed, else one to be read once: a question about it must not make it stay."""
         generation = self._responses.generation
         model = 0 if generation is None else model_of(generation)
-        found = self._known.get(name)
-        if found is None or found.model != model:
-            if len(self._known) >= MOST:
-                self._known.pop(next(iter(self._known)))
-            found = self._known[name] = Known(keys, agent_type, model)
-        return found
+        found = self._known.get((keys.tenant, agent_type))
+        return found if found is not None and found.model == model else Known(keys, agent_type, model)
 
     def _mode(self, one: Known) -> str | None:
         policy = self._policies.of(one.keys, one.agent_type)

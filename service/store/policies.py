@@ -225,9 +225,10 @@ class RedisPolicies:
                 self.bounds[names] = kept.policy.max_entries
             elif kept.body.kind == RESPONSES:
                 self.bounds.pop(names, None)
-            self.learning.discard(names)
             if isinstance(kept.policy, Policy) and kept.policy.mode != "static":
                 self.learning.add(names)
+            elif kept.body.kind == RESPONSES:
+                self.learning.discard(names)
         POLICIES.set(len(self._known))
 
     def _is_left_over(self, field: bytes) -> bool:

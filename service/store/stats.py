@@ -258,6 +258,15 @@ class RedisStats:
         counts = await self._counts(partition, [(key, cell) for key, cell, _ in named])
         return _merged([Counted(since, one) for (_, _, since), one in zip(named, counts, strict=True)])
 
+    async def agent_types(self, keys: TenantKeys) -> set[str]:
+        """Those of which something was counted.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        found = [one for key in keys.keys for one in _believed(await self._names(keys, key), key)]
+        return {agent_type for *_, agent_type in found if agent_type is not None}
+
     async def all(self, keys: TenantKeys) -> dict[str | None, Counted]:
         """What was counted, by agent_type; None: the others.
 

@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from service.api.auth import operator
+from service.cache.accounting import DAY_MS
 from service.cache.decided import PLACES, UNIT, model_of
 from service.cache.digests import TenantKeys
 from service.cache.learning.adaptive import State, Why
@@ -17,7 +18,9 @@ from service.cache.outcomes import Outcome, Said
 from service.cache.tickets import issued
 from service.errors import InvalidInputError
 from service.model import Origin, Policy, Reason
+from service.store.learning import MEASURED_MS
 from service.store.outcomes import RedisOutcomes
+from service.telemetry import FALSE_HITS
 from service.wiring import Parts, now_ms
 from tests.helpers import Same
 
@@ -186,3 +189,48 @@ def test_an_answer_of_its_own_begins_anew() -> None:
     assert sorted(set(names)) == [(bytes(16), 0), (bytes(16), 1)]
     assert learned.fit((bytes(16), 2)) == learned.fit((bytes(16), 3))
     assert learned.fit((bytes(16), 0)) != learned.fit((bytes(16), 1))
+
+
+async def test_questions_about_others_push_nobody_out(
+    parts: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may read could ask about agent_types that don't exist, one after the other."""
+    monkeypatch.setattr("service.store.learning.MOST", 3)
+    await parts.policies.put(keys, AGENT, b'{"mode":"verified"}')
+    await parts.judging.outcomes.put(keys, AGENT, outcome(parts, 1, correct=True, source="explore"))
+    await parts.learning.refresh()
+    mine = parts.learning.of(keys, AGENT)
+    for at in range(5):
+        quality, _, counts = await parts.learning.told(keys, f"made-up {at}")
+        assert (quality.verdicts, counts) == (0, (0, 0))
+        assert await parts.learning.state(keys, f"made-up {at}") is None
+    assert len(parts.learning._known) == 1
+    for at in range(5):
+        parts.learning.of(keys, f"with verdicts {at}")
+    assert len(parts.learning._known) == 3
+    assert parts.learning.of(keys, AGENT) is mine
+    assert len(mine.said) == 1
+
+
+async def test_gauges_follow_hits_and_are_there_after_a_restart(
+    parts: Parts, other: Parts, keys: TenantKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gauge() -> float:
+        return float(FALSE_HITS.labels("acme", AGENT, "rate")._value.get())
+
+    async def hits(times: int) -> None:
+        for _ in range(times):
+            parts.accounting._cell(keys, AGENT)["strata", str(now_ms() // DAY_MS), "2"] += 1
+        await parts.ledger.counted.flush(parts.accounting)
+
+    await hits(1)
+    one = outcome(parts, 1, correct=False, stratum=2)
+    await parts.judging.outcomes.put(keys, AGENT, one)
+    monkeypatch.setattr(other.learning, "_named", frozenset({"acme"}))
+    monkeypatch.setattr(other.learning, "_named_at", 0)
+    await other.learning.refresh()
+    assert gauge() == 1.0
+    await hits(9)
+    monkeypatch.setattr(other.learning, "_clock", lambda: now_ms() + MEASURED_MS)
+    await other.learning.refresh()
+    assert gauge() == 0.1
