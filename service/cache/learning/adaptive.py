@@ -150,13 +150,13 @@ def _tells(one: Verdict, threshold: float, aim: Aim) -> bool:
 
 def evidence(fresh: Sequence[Verdict], said: Sequence[Verdict], aim: Aim) -> Evidence:
     """What is gone by."""
-    exact = [one for one in said if one.stratum == EXACT and one.source is not Source.SHADOW]
-    others = [one for one in said if one.stratum != EXACT or one.source is Source.SHADOW]
-    hits = [one for one in others if one.source is not Source.SHADOW]
+    shadows = [one for one in said if one.source is Source.SHADOW and one.stratum != EXACT]
+    served = [one for one in said if one.source is not Source.SHADOW]
+    exact = [one for one in served if one.stratum == EXACT]
+    hits = [one for one in served if one.stratum != EXACT]
     if aim.exact:  # served whatever the threshold is
         through = [replace(one, similarity=1.0, threshold=-1.0) for one in exact]
         hits = sorted([*hits, *through], key=lambda one: one.at)
-    shadows = [one for one in others if one.source is Source.SHADOW]
     return Evidence(fresh, hits[-READ:], shadows[-READ_SHADOWS:], exact[-READ_EXACT:])
 
 
