@@ -209,6 +209,9 @@ class Question:
         if self.served is not None:
             self.shadowed, self.served = self.served, None
             self.reason, self.rule = Reason.POLICY, "shadow"
+            _, candidate, _ = self.shadowed
+            shown = JudgedCandidate(candidate.entry_id, candidate.similarity, None)
+            self.judged.setdefault(candidate.entry_id, shown)
 
     def forget(self) -> None:
         """As if no candidate had been seen."""

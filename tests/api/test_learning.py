@@ -107,8 +107,9 @@ async def test_shadow_serves_nothing_and_says_what_would_have_been(client: Http)
     await store(client, usage={"cost_usd": 0.01})
     await policy(client, shadow=True, threshold=None, guards={})
     for prompt in (ASKED["prompt"], REWORDED["prompt"]):
-        found = await look(client, prompt=prompt)
+        found = await look(client, prompt=prompt, explain=True)
         assert (found["outcome"], found["reason"], found["rule"]) == ("miss", "policy", "shadow")
+        assert found["nearest"]["entry_id"] == found["decision"]["candidates"][0]["entry_id"]
         await store(client, prompt=prompt, lookup_id=found["lookup_id"])
     found = await settled(client, 2)
     shadow = found["shadow"]
