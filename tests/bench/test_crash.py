@@ -12,8 +12,8 @@ pytestmark = pytest.mark.anyio
 log = logging.getLogger(__name__)
 
 
-async def test_half_a_minute_of_crashes() -> None:
-    report = await crash(Options(minutes=0.5, seed=20))
+async def test_twenty_seconds_of_crashes() -> None:
+    report = await crash(Options(minutes=0.33, seed=20, every_s=3))
     log.info("%s", report)
     assert report.good, report
     assert report.checks > 1

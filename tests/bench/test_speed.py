@@ -54,19 +54,19 @@ def test_latency(tmp_path: Path) -> None:
 
 
 def test_growth(tmp_path: Path) -> None:
-    sizes = ["--sizes", "300,900", "--queries", "30", "--cache", str(tmp_path)]
+    sizes = ["--sizes", "150,400", "--queries", "24", "--cache", str(tmp_path)]
     found = run(tmp_path / "growth.json", "growth", *sizes, "--reload")
-    assert found["sizes"].keys() == {"300", "900"}
+    assert found["sizes"].keys() == {"150", "400"}
     for size in found["sizes"].values():
         assert [one["recall"]["share"] for one in size["tenants"]] == [1] * len(size["tenants"])
         assert all(one["recall"]["asked"] > 20 for one in size["tenants"])
         assert {"semcached", "raw FT.SEARCH"} <= size["latency"]["semantic"].keys()
         assert size["memory"]["bytes per entry"]["document"] > 384 * 2
         assert size["reload s"] > 0
-    of_tenants = [one["entries"] for one in found["sizes"]["900"]["tenants"]]
+    of_tenants = [one["entries"] for one in found["sizes"]["400"]["tenants"]]
     assert of_tenants == sorted(of_tenants)
     assert of_tenants[0] < 10
-    assert of_tenants[-1] > 300
+    assert of_tenants[-1] > 120
     assert len(found["goals"]) == 8
 
 
