@@ -59,6 +59,7 @@ from service.store.outcomes import RedisOutcomes
 from service.store.pointers import RedisPointers
 from service.store.policies import RedisPolicies
 from service.store.processes import Processes
+from service.store.quarantine import RedisQuarantine
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
 from service.store.reviews import RedisReviews
@@ -306,10 +307,9 @@ async def opened(
                 redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s, memory=memory
             )
             judging = Judging(
-                redis,
-                keys,
                 responses,
                 decisions=ledger.decisions,
+                quarantine=RedisQuarantine(redis, keys, responses, now_ms),
                 outcomes=outcomes,
                 reviews=ledger.reviews,
                 invalidator=invalidator,

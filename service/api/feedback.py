@@ -57,9 +57,12 @@ class Reviewed(Struct, frozen=True, kw_only=True):
     asked: Annotated[
         str | None, Meta(description="The question; null: a user complained, and it wasn't kept.")
     ]
-    stored: Annotated[str, Meta(description="The question that the answer was made for.")]
+    stored: Annotated[
+        str | None, Meta(description="The question that the answer was made for; null: it was gone.")
+    ]
     response: Annotated[
-        msgspec.Raw, Meta(description="The answer; a string with its beginning where it is long.")
+        msgspec.Raw,
+        Meta(description="The answer; a string with its beginning where it is long, null where it was gone."),
     ]
     similarity: Annotated[float, Meta(description="Cosine of the two questions.")]
     threshold: Annotated[float, Meta(description="What was in force.")]

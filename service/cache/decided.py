@@ -57,7 +57,7 @@ class Review(Struct, frozen=True, kw_only=True):
     agent_type: str
     decided: Decided
     asked: str | None  # None: not kept, a user complained
-    stored: str  # the question that the answer was made for
+    stored: str | None  # the question that the answer was made for; None: it was gone
     response: str  # JSON, perhaps cut
     note: str | None = None  # what a user said to it
 

@@ -130,6 +130,7 @@ async def lacking(redis: RedisClient, keys: Keys) -> list[str]:
         ("ZADD", name, 1, "member"),
         ("ZREM", name, "member"),
         ("ZCARD", name),
+        ("ZMSCORE", name, "member"),
         ("ZRANGE", name, 0, 0),
         ("ZREMRANGEBYRANK", name, 0, 0),
         ("ZREMRANGEBYSCORE", name, 0, 0),

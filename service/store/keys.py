@@ -20,8 +20,12 @@ class Keys:
         return f"{self.prefix}:{{{partition}}}:responses:record:{entry_id}"
 
     def quarantine(self, partition: int, entry_id: str) -> str:
-        """A string: there while the entry, stored anew, may answer its own words only."""
+        """A hash: by which verdicts (lookup id and source) the entry may answer its own words only."""
         return f"{self.prefix}:{{{partition}}}:responses:quarantine:{entry_id}"
+
+    def quarantined(self, partition: int, tenant: str) -> str:
+        """A sorted set: ids of a tenant's (by its digest) entries that have such a hash, by its end."""
+        return f"{self.prefix}:{{{partition}}}:responses:quarantined:{tenant}"
 
     def outcomes(self, partition: int, tenant: str, agent_type: str, model: int) -> str:
         """A sorted set: verdicts on a tenant's agent_type's answers (by their digests), by time."""

@@ -5,6 +5,7 @@ user) is a second one for the same lookup, and the later holds.
 """
 
 import hmac
+from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from service.cache.digests import DigestKey, TenantKeys
 from service.cache.outcomes import Outcome, Said
 from service.cache.ports import Budget, Clock
-from service.store.client import RedisClient
+from service.store.client import Command, RedisClient
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
 from service.telemetry import RECORDS_REFUSED
@@ -59,6 +60,19 @@ class RedisOutcomes:
             ],
             Budget(TRIP_S),
         )
+
+    async def are_kept(self, keys: TenantKeys, agent_type: str, some: Sequence[Outcome]) -> list[bool]:
+        """Whether just that was said, of each; all are of one embedding model.
+
+        Raises:
+            StoreUnavailableError: Redis does not answer.
+        """
+        commands: list[Command] = [
+            ("ZMSCORE", self._name(keys, key, agent_type, some[0].model), *(sealed(one, key) for one in some))
+            for key in keys.keys
+        ]
+        replies = await self._redis.values(commands, Budget(TRIP_S))
+        return [any(score is not None for score in scores) for scores in zip(*replies, strict=True)]
 
     async def read(self, keys: TenantKeys, agent_type: str, model: int, since: int = 0) -> list[Said]:
         """What was said since `since`, ms since 1970, in order; of a lookup perhaps more than once.

@@ -135,15 +135,14 @@ class RedisResponses:
             (entry_id, self._keys.record(partition, entry_id)) for one in coming for entry_id in one.entry_ids
         ]
         vectors = [self._keys.embedding(partition, one.embedding) for one in coming if one.embedding]
-        marks = [self._keys.quarantine(partition, one.entry_ids[0]) for one in coming]
-        commands: list[Command] = [("MGET", *(key for _, key in ids), *vectors, *marks)]
+        commands: list[Command] = [("MGET", *(key for _, key in ids), *vectors)]
+        commands += [self._quarantined(partition, one.entry_ids) for one in coming]
         for one in coming:
             commands += _counting(self._keys.asked(partition, one.entry_ids[0])) if one.counted else []
             commands += self.invalidations.since_commands(keys, one.lookup) if one.lookup else []
         blobs, *others = await self._redis.run(commands, budget)
-        told = value_of(blobs)
-        marked = [one is not None for one in told[-len(marks) :]]
-        values, said = iter(told), iter(others)
+        values, said = iter(value_of(blobs)), iter(others)
+        marked = [value_of(one) > 0 for one in islice(said, len(coming))]
         records = [[unseal(next(values), entry_id, keys) for entry_id in one.entry_ids] for one in coming]
         return [
             Found(
@@ -221,7 +220,7 @@ class RedisResponses:
 
         One that follows a lookup takes two: first its documents, by which an invalidation finds it; then, if
         none came in between, the record, without which it isn't served. Where the live generations turn out
-        to be others, it is all written again.
+        to be others, it is all written again. One that was found wrong meanwhile is taken away again.
         """
         if not entries:
             return []
@@ -241,7 +240,7 @@ class RedisResponses:
         for entry in entries:
             gone = self._place(partition, live, entry)
             found = self._findable(partition, live, entry)
-            record = [] if entry.lookup else [self._record(partition, entry, keys)]
+            record = [] if entry.lookup else self._recorded(partition, entry, keys)
             steps.append([("MULTI",), gone, *found, *record, ("EXEC",)])
         asked = [log.since_commands(keys, one.lookup) if one.lookup else [] for one in entries]
         sent = [[*step, *ask] for step, ask in zip(steps, asked, strict=True)]
@@ -252,16 +251,15 @@ class RedisResponses:
         replies = iter(told)
         outcomes: list[SemcachedError | Refused | None] = []
         for entry, step, ask in zip(entries, steps, asked, strict=True):
-            failed = outcome(list(islice(replies, len(step))))
+            done = list(islice(replies, len(step)))
+            failed = outcome(done)
             newer = log.newer(keys, list(islice(replies, len(ask)))) if ask else None
-            late = (
-                newer is not None
-                and entry.lookup is not None
-                and newer.refuses(subject_of(entry.record, entry.vector), entry.lookup)
-            )
+            if newer is not None and entry.lookup is not None:
+                late = newer.refuses(subject_of(entry.record, entry.vector), entry.lookup)
+            else:
+                late = failed is None and _is_quarantined(entry, done[-1][-1])
             outcomes.append(failed or (INVALIDATED if late else None))
-        await self._finish(keys, [*zip(entries, outcomes, strict=True)], live, budget)
-        return outcomes
+        return await self._finish(keys, [*zip(entries, outcomes, strict=True)], live, budget)
 
     async def _finish(
         self,
@@ -269,23 +267,32 @@ class RedisResponses:
         entries: Sequence[tuple[NewEntry, SemcachedError | Refused | None]],
         live: Sequence[Generation],
         budget: Budget,
-    ) -> None:
-        """The second step of those that follow a lookup: the record, or, if too late, the documents' end.
+    ) -> list[SemcachedError | Refused | None]:
+        """The second step of those that follow a lookup: the record. Of what came too late: its end.
 
         What Redis refused changed nothing: the entry that was there before stays.
         """
         partition = self.partition(keys)
-        commands: list[Command] = []
-        for entry, failed in entries:
-            if entry.lookup is None:
-                continue
-            if failed is None:
-                commands.append(self._record(partition, entry, keys))
-                commands.append(("UNLINK", self._keys.lease(partition, entry.record.entry_id)))
-            elif failed == INVALIDATED:
-                gone = [self._keys.document(partition, one, entry.record.entry_id) for one in live]
-                commands.append(("UNLINK", *gone))
-        await self._redis.values(commands, budget)
+        steps: list[list[Command]] = [
+            []
+            if entry.lookup is None or failed is not None
+            else [
+                *self._recorded(partition, entry, keys),
+                ("UNLINK", self._keys.lease(partition, entry.record.entry_id)),
+            ]
+            for entry, failed in entries
+        ]
+        replies = iter(await self._redis.values([one for step in steps for one in step], budget))
+        outcomes: list[SemcachedError | Refused | None] = []
+        for (entry, failed), step in zip(entries, steps, strict=True):
+            done = list(islice(replies, len(step)))
+            outcomes.append(INVALIDATED if done and _is_quarantined(entry, done[1]) else failed)
+        late = [entry for (entry, _), one in zip(entries, outcomes, strict=True) if one == INVALIDATED]
+        gone = [self._keys.record(partition, one.record.entry_id) for one in late]
+        gone += [self._keys.document(partition, it, one.record.entry_id) for one in late for it in live]
+        if gone:
+            await self._redis.values([("UNLINK", *gone)], budget)
+        return outcomes
 
     def _place(self, partition: int, live: Sequence[Generation], entry: NewEntry) -> Command:
         """Away with what was there: no field of an older document stays, no answer that loses its document.
@@ -311,10 +318,21 @@ class RedisResponses:
                 queue = self._keys.pending(partition, one)
                 yield ("ZADD", queue, entry.record.stored_at, entry.record.entry_id)
 
-    def _record(self, partition: int, entry: NewEntry, keys: TenantKeys) -> Command:
+    def _recorded(self, partition: int, entry: NewEntry, keys: TenantKeys) -> list[Command]:
+        """The record, and behind it the question whether the entry was quarantined by now.
+
+        Who quarantines marks first and deletes then: either the mark is seen here, or the record there.
+        """
         record, end = entry.record, entry.record.expires_at
         key = self._keys.record(partition, record.entry_id)
-        return ("SET", key, seal(record, keys.current), *(() if end is None else ("PXAT", end)))
+        return [
+            ("SET", key, seal(record, keys.current), *(() if end is None else ("PXAT", end))),
+            self._quarantined(partition, (record.entry_id, *entry.superseded)),
+        ]
+
+    def _quarantined(self, partition: int, entry_ids: Sequence[str]) -> Command:
+        """Asks how many marks there are of an entry, under each secret."""
+        return ("EXISTS", *(self._keys.quarantine(partition, one) for one in entry_ids))
 
     async def usable(self) -> None:
         """Search the index for what isn't there, which takes no longer on a large one.
@@ -447,6 +465,11 @@ def is_whole(stored_at: int, told: Any) -> bool:
 def number_of(blob: bytes | None) -> int:
     """The number of the last invalidation, in ms since 1970; 0: there was none, or nobody knows."""
     return int(blob) if blob is not None and blob.isdigit() else 0
+
+
+def _is_quarantined(entry: NewEntry, marks: int) -> bool:
+    """Whether it must not be found by its vector, by how many marks there are."""
+    return entry.vector is not None and marks > 0
 
 
 def _counting(key: str) -> list[Command]:

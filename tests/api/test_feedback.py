@@ -6,6 +6,7 @@ import anyio
 import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
+from redis import Redis
 
 from service.api.auth import Role, create_key
 from service.cache.tickets import issued
@@ -196,3 +197,102 @@ async def test_roles_and_tenants(guarded: Http, keys_file: Any) -> None:
     assert sent["other", Role.writer] == sent["other", Role.admin] == 404
     assert (await guarded.get("/v1/reviews", headers=own)).status_code == 403
     assert (await guarded.get("/v1/reviews", headers=headers["acme", Role.admin])).status_code == 200
+
+
+async def wrong(http: Http) -> Any:
+    """A semantic hit on what is stored, found wrong."""
+    hit = await look(http, prompt=REWORDED["prompt"])
+    assert hit["tier"] == "semantic"
+    assert (await judge(http, hit["lookup_id"], correct=False))["quarantined"]
+    return hit
+
+
+async def verdict(http: Http, lookup_id: str, word: str) -> Any:
+    return await call(http, "POST", f"/v1/reviews/{lookup_id}", {"verdict": word})
+
+
+async def test_another_lookups_review_lifts_no_quarantine(client: Http) -> None:
+    await store(client)
+    other = await look(client)
+    second = await look(client, prompt=REWORDED["prompt"])
+    hit = await wrong(client)
+    await judge(client, second["lookup_id"], correct=False)
+    await verdict(client, other["lookup_id"], "correct")
+    assert (await store(client))["exact_only"] == "quarantined"
+    await verdict(client, hit["lookup_id"], "correct")
+    assert (await store(client))["exact_only"] == "quarantined"  # as the second still says
+    await judge(client, second["lookup_id"], correct=True)
+    assert (await store(client))["tiers"] == ["exact", "semantic"]
+
+
+async def test_who_erred_takes_back_his_own_word(client: Http) -> None:
+    """Not a reviewer's."""
+    await store(client)
+    hit = await wrong(client)
+    await judge(client, hit["lookup_id"], correct=True)
+    assert (await store(client))["tiers"] == ["exact", "semantic"]
+    assert (await verdict(client, hit["lookup_id"], "wrong"))["quarantined"]
+    await judge(client, hit["lookup_id"], correct=True)
+    assert (await store(client))["exact_only"] == "quarantined"
+    await verdict(client, hit["lookup_id"], "correct")
+    assert (await store(client))["tiers"] == ["exact", "semantic"]
+
+
+async def test_a_reviewers_word_holds_over_a_users(client: Http) -> None:
+    """Also of a hit that was never queued."""
+    await store(client)
+    hit = await look(client, prompt=REWORDED["prompt"])
+    assert (await verdict(client, hit["lookup_id"], "correct"))["quarantined"] is False
+    assert (await judge(client, hit["lookup_id"], correct=False))["quarantined"] is False
+    assert (await look(client, prompt=REWORDED["prompt"]))["tier"] == "semantic"
+    assert (await store(client))["tiers"] == ["exact", "semantic"]
+
+
+async def test_said_again_it_changes_nothing(client: Http) -> None:
+    """What was stored anew with the same answer answers its own words, and stays."""
+    await store(client)
+    second = await look(client, prompt=REWORDED["prompt"])
+    exact = await look(client)
+    hit = await wrong(client)
+    await store(client)
+    for one in (hit, second):
+        assert (await judge(client, one["lookup_id"], correct=False))["quarantined"] is False
+        assert (await look(client))["tier"] == "exact"
+    assert (await judge(client, exact["lookup_id"], correct=False))["quarantined"]
+    await store(client)
+    assert (await judge(client, exact["lookup_id"], correct=False))["quarantined"] is False
+    assert (await look(client))["tier"] == "exact"
+
+
+async def test_a_full_redis_serves_it_no_more(client: Http, redis: Redis) -> None:
+    """Whoever said so says it again, when there is room."""
+    stored = await store(client)
+    hit = await look(client, prompt=REWORDED["prompt"])
+    said = {"lookup_id": hit["lookup_id"], "correct": False, "note": "it is under Privacy"}
+    redis.config_set("maxmemory", 1)
+    try:
+        assert (await client.post("/v1/feedback", json=said)).status_code == 507
+        assert (await look(client, prompt=REWORDED["prompt"]))["outcome"] == "miss"
+        assert (await client.get(f"/v1/cache/entries/{stored['entry_id']}")).status_code == 404
+    finally:
+        redis.config_set("maxmemory", 0)
+    await store(client)
+    assert await judge(client, **said) == {
+        "recorded": True,
+        "entry_id": stored["entry_id"],
+        "quarantined": True,
+    }
+    assert (await store(client))["exact_only"] == "quarantined"
+    (item,) = (await reviews(client))["items"]
+    assert item["note"] == "it is under Privacy"
+
+
+async def test_a_complaint_about_what_is_gone_is_queued(client: Http) -> None:
+    """With what is known."""
+    await store(client)
+    first, second = await look(client), await look(client)
+    await judge(client, first["lookup_id"], correct=False)
+    await judge(client, second["lookup_id"], correct=False, note="it is under Privacy")
+    (item,) = (await reviews(client))["items"]
+    assert (item["id"], item["note"]) == (second["lookup_id"], "it is under Privacy")
+    assert (item["asked"], item["stored"], item["response"]) == (None, None, None)

@@ -39,7 +39,7 @@ ELSEWHERE = """
     HSET other f v | HGETALL other | FCALL f 1 other | GET scx | GET sc | FT.INFO other
     MGET sc:a other | INCR other | INCRBY other 1 | HDEL other f | PEXPIRE other 1
     ZADD other 1 m | ZREM other m | ZCARD other | ZRANGE other 0 0 | ZREMRANGEBYRANK other 0 0
-    ZREMRANGEBYSCORE other 0 0 | FT.AGGREGATE other * | FT.CURSOR READ other 1
+    ZREMRANGEBYSCORE other 0 0 | FT.AGGREGATE other * | FT.CURSOR READ other 1 | ZMSCORE other m
     ZUNIONSTORE sc:a 1 other | ZUNIONSTORE other 1 sc:a | HSETNX other f v | HGET other f
     MEMORY USAGE other | FT.SEARCH other * | FT.CREATE other PREFIX 1 sc: SCHEMA a TAG
 """

@@ -10,7 +10,7 @@ let shown; // the hit whose texts stand there
 
 /** What a hit is called in one line. */
 export function title(item) {
-  return (item.asked ?? item.stored).replace(/\s+/g, " ").slice(0, 100) || "(empty)";
+  return (item.asked ?? item.stored ?? item.note ?? "").replace(/\s+/g, " ").slice(0, 100) || "(empty)";
 }
 
 /** Tell, also those who hear the page; with the hit that is shown now. */
@@ -88,14 +88,15 @@ function ending({ items, isWhole }) {
 }
 
 function details(item) {
-  const [asked, stored] = item.asked === null ? [null, null] : compared(item.asked, item.stored);
+  const [asked, stored] = item.asked === null ? [null, null] : compared(item.asked, item.stored ?? "");
   $("asked_is").textContent = item.asked === null ? "Asked (not kept)" : "Asked";
   marked($("asked"), asked ?? [{ text: "A user complained; the question wasn't kept." }]);
-  marked($("stored"), stored ?? [{ text: item.stored }]);
+  marked($("stored"), stored ?? [{ text: item.stored ?? "It had left the cache." }]);
   $("note_part").hidden = item.note === null;
   $("note").textContent = item.note ?? "";
   const isText = typeof item.response === "string";
-  $("answer").textContent = isText ? item.response : JSON.stringify(item.response, null, 2);
+  const isGone = item.stored === null;
+  $("answer").textContent = isGone ? "" : isText ? item.response : JSON.stringify(item.response, null, 2);
   $("answer").classList.toggle("words", isText);
   $("answer").scrollTop = 0;
   $("similarity").textContent = item.similarity.toFixed(3);
