@@ -439,7 +439,8 @@ class Stored(Struct, frozen=True, kw_only=True):
     exact_only: Annotated[
         str | UnsetType,
         Meta(
-            description="Why not by the semantic tier: too_long, unknown_characters, not_plain_text, policy."
+            description="Why not by the semantic tier: too_long, unknown_characters, not_plain_text, policy, "
+            "quarantined, explored."
         ),
     ] = UNSET
 
@@ -520,6 +521,7 @@ class Record(Struct, frozen=True, array_like=True, kw_only=True):
     expires_at: int | None
     standalone: str | None = None  # the question in words that need no history, where there is one
     first_stored_at: int | None = None  # when this answer came first; None: at stored_at
+    exact_only: str | None = None  # why it answers its own words only; None: it doesn't, or is older
 
 
 class Pointer(Struct, frozen=True, array_like=True, kw_only=True):

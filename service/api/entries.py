@@ -40,6 +40,9 @@ class Entry(Struct, frozen=True, kw_only=True):
         str | UnsetType, Meta(description="The question in words that need no history, where there are such.")
     ]
     response: Annotated[msgspec.Raw, Meta(description="The answer, byte for byte as it was stored.")]
+    exact_only: Annotated[
+        str | UnsetType, Meta(description="Why it answers its own words only, as when it was stored.")
+    ]
     model: Annotated[str | None, Meta(description="The LLM that answered.")]
     prompt_version: Annotated[str | None, Meta(description="The prompt's version.")]
     temperature: Annotated[float | None, Meta(description="Sampling temperature.")]
@@ -187,6 +190,7 @@ def _shown(record: Record) -> Entry:
         messages=UNSET if record.messages is None else msgspec.Raw(record.messages),
         standalone=UNSET if record.standalone is None else record.standalone,
         response=msgspec.Raw(record.response),
+        exact_only=UNSET if record.exact_only is None else record.exact_only,
         model=record.model,
         prompt_version=record.prompt_version,
         temperature=record.temperature,

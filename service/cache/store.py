@@ -327,6 +327,7 @@ def _entry(
         stored_at=now,
         expires_at=None if ttl_s is None else now + round(ttl_s * 1000),
         standalone=standalone,
+        exact_only=one.exact_only,
     )
     tags = Tags(
         identity=identity,

@@ -81,6 +81,8 @@ async def test_wrong_for_other_words_it_answers_its_own_only(client: Http) -> No
     again = await store(client)
     assert again["tiers"] == ["exact"]
     assert again["exact_only"] == "quarantined"
+    shown = await call(client, "GET", f"/v1/cache/entries/{again['entry_id']}")
+    assert shown["exact_only"] == "quarantined"
     assert (await look(client))["tier"] == "exact"
     assert (await look(client, prompt=REWORDED["prompt"]))["outcome"] == "miss"
     (item,) = [one for one in (await reviews(client))["items"] if one["id"] == hit["lookup_id"]]

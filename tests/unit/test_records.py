@@ -57,6 +57,7 @@ def test_fields_are_kept_by_position() -> None:
         *("entry_id", "tenant", "scope", "history", "agent_type", "model", "prompt_version", "temperature"),
         *("attributes", "text", "messages", "response", "metadata", "sources", "tags", "usage"),
         *("embedding", "stored_at", "expires_at", "standalone", "first_stored_at"),
+        "exact_only",
     )
     assert Pointer.__struct_fields__ == (
         *("name", "text", "embedding", "entry_id", "stored_at", "similarity", "verifier", "score"),
