@@ -304,7 +304,14 @@ async def opened(
                 memory=memory,
             )
             invalidator = Invalidator(
-                redis, keys, responses, embedder, clock=now_ms, redis_s=redis_s, memory=memory
+                redis,
+                keys,
+                responses,
+                embedder,
+                reviews=ledger.reviews,
+                clock=now_ms,
+                redis_s=redis_s,
+                memory=memory,
             )
             judging = Judging(
                 responses,
@@ -423,7 +430,7 @@ def ledger_of(
     accounting = Accounting(prices.load(settings.prices or prices.SHIPPED))
     counted = RedisStats(redis, keys, keyring, responses, clock=now_ms, label=settings.label)
     decisions = RedisDecisions(redis, keys, responses, accounting.decisions, clock=now_ms)
-    reviews = RedisReviews(redis, keys, responses)
+    reviews = RedisReviews(redis, keys, responses, now_ms)
     ledger = Ledger(redis, keys, responses, accounting, counted, decisions=decisions, reviews=reviews)
     return ledger, accounting
 

@@ -143,6 +143,7 @@ async def clear(request: HttpRequest, services: NamedDependency[Services]) -> Re
     await services.embeddings.written()
     keys = services.keyring.of(tenant)
     done = await services.invalidator.run(keys, [services.invalidator.everything()])
+    await services.ledger.flush()  # of what was sampled just now
     await services.judging.clear(keys)
     return encoded(Cleared({keyspace: done.deleted[keyspace] for keyspace in Keyspace}))
 

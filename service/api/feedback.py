@@ -1,7 +1,8 @@
 """/v1/feedback and /v1/reviews: whether answers were right."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from litestar import Response, get, post
@@ -22,6 +23,9 @@ from service.model import EntryId, LookupId
 from service.store.reviews import Waiting
 
 LIMIT, MOST = 20, 100
+ESCAPE = 12
+"""Characters of JSON's longest: a surrogate pair."""
+Word = Literal["correct", "wrong"]
 
 
 class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +41,7 @@ class Feedback(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A reviewer's verdict."""
 
-    verdict: Annotated[Literal["correct", "wrong"], Meta(description="Whether the answer was right.")]
+    verdict: Annotated[Word, Meta(description="Whether the answer was right.")]
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -75,7 +79,7 @@ class Queue(Struct, frozen=True, kw_only=True):
     """Hits that wait for a verdict, the least certain first."""
 
     items: Annotated[list[Reviewed], Meta(description="The hits.")]
-    pending: Annotated[int, Meta(description="How many wait in all.")]
+    pending: Annotated[int, Meta(description="How many wait in all, of the agent_type that was asked for.")]
     cursor: Annotated[str | None, Meta(description="For the next page; null: there is none.")]
 
 
@@ -114,7 +118,7 @@ async def feedback(request: HttpRequest, services: NamedDependency[Services]) ->
     ),
 )
 async def list_reviews(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
-    """Hits that wait for a verdict: those that a policy's `review_sample_rate` chose."""
+    """Hits that wait for a verdict: those that a policy's `review_sample_rate` chose, and complaints."""
     given = parameters(request.scope["query_string"], "status", "agent_type", "limit", "cursor")
     if given.get("status", "pending") != "pending":
         raise InvalidInputError("status", "must be pending")
@@ -122,8 +126,8 @@ async def list_reviews(request: HttpRequest, services: NamedDependency[Services]
     if agent_type is not None:
         check_identifier("agent_type", agent_type)
     limit, keys = _limit(given.get("limit")), services.keyring.of(request.user.tenant)
-    found = await services.judging.reviews.pending(keys, limit, agent_type, _rank(given.get("cursor")))
-    pending = await services.judging.reviews.count(keys)
+    reviews, after = services.judging.reviews, _rank(given.get("cursor"))
+    found, pending = await reviews.pending(keys, limit, agent_type, after)
     cursor = f"{found[-1].rank!r}" if len(found) == limit else None
     return encoded(Queue(items=[_shown(one) for one in found], pending=pending, cursor=cursor))
 
@@ -136,11 +140,25 @@ async def list_reviews(request: HttpRequest, services: NamedDependency[Services]
     operation_class=documented(Verdict, {200: Recorded}, {"verdict": "correct"}, parameters=[ID]),
 )
 async def review(request: HttpRequest, services: NamedDependency[Services]) -> Response[bytes]:
-    """Judge a hit. A verdict may be changed; a wrong answer takes the entry out of the cache."""
-    given, keys = _verdict(await request.body()), services.keyring.of(request.user.tenant)
+    """Judge a hit, queued or not, by its lookup's id. A wrong answer takes the entry out of the cache.
+
+    A verdict may be changed; it holds over a user's.
+    """
+    given, keys = _judged(await request.body()), services.keyring.of(request.user.tenant)
     name = str(request.path_params["review_id"])
     judged = await services.judging.review(keys, name, correct=given.verdict == "correct")
     return encoded(Recorded(recorded=True, entry_id=judged.entry_id, quarantined=judged.quarantined))
+
+
+def _judged(body: bytes) -> Verdict:
+    try:
+        return _verdict(body)
+    except InvalidInputError as error:
+        if error.field != "verdict":
+            raise
+        raise InvalidInputError(
+            "verdict", f"{error.message}; known are {', '.join(get_args(Word))}"
+        ) from None
 
 
 def _limit(given: str | None) -> int:
@@ -179,9 +197,18 @@ def _shown(one: Waiting) -> Reviewed:
 
 
 def _answer(one: Review) -> bytes:
-    """JSON; one that was cut is a string."""
+    """JSON; one that was cut is a string: of a text its beginning."""
     try:
         msgspec.json.decode(one.response)
     except msgspec.DecodeError:
-        return msgspec.json.encode(one.response + " …")
+        cut = one.response
+        return msgspec.json.encode((_beginning(cut) if cut.startswith('"') else cut) + " …")
     return one.response.encode()
+
+
+def _beginning(cut: str) -> str:
+    """Of a JSON string: what it says up to where it was cut, perhaps within an escape."""
+    for end in range(len(cut), len(cut) - ESCAPE, -1):
+        with suppress(msgspec.DecodeError):
+            return msgspec.json.decode(cut[:end] + '"', type=str)
+    return cut

@@ -18,6 +18,7 @@ from service.store.client import Command, IndexMissingError, RedisClient, refusa
 from service.store.finding import Finder, Found
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
+from service.store.reviews import RedisReviews
 from service.telemetry import INVALIDATED
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class Outcome:
     matched: Counter[Keyspace] = field(default_factory=Counter)
     deleted: Counter[Keyspace] = field(default_factory=Counter)
     sample: list[str] = field(default_factory=list)
+    texts: set[str] = field(default_factory=set)
+    """Entries whose texts to be judged go with them."""
 
     def note(self, found: Sequence[Found]) -> None:
         """Count what was found; ids of embeddings would be of no use to anybody."""
@@ -55,6 +58,7 @@ class Invalidator:
         responses: RedisResponses,
         embedder: Embedder,
         *,
+        reviews: RedisReviews,
         clock: Clock,
         redis_s: float,
         memory: Memory | None = None,
@@ -64,6 +68,7 @@ class Invalidator:
         self._responses = responses
         self._finder = Finder(redis, keys, responses)
         self._embedder = embedder
+        self._reviews = reviews
         self._clock = clock
         self._redis_s = redis_s
 
@@ -107,12 +112,13 @@ class Invalidator:
         *,
         dry_run: bool = False,
         noted: Sequence[Predicate] = (),
+        keeps_texts: bool = False,
     ) -> Outcome:
         """Delete everything that matched when it began; `dry_run`: only find it.
 
         It is noted in the log before, for stores on their way, and once more behind: an answer that was made
         meanwhile may rest on a tool's result that was just going. `noted` is what the log gets instead of the
-        predicates: as much, or more.
+        predicates: as much, or more. What waits to be judged goes with its entry, unless `keeps_texts`.
 
         Raises:
             StoreUnavailableError: Redis failed, or time ran out; says how many were deleted.
@@ -122,6 +128,8 @@ class Invalidator:
             if not dry_run:
                 with suppress(StoreFullError):  # deleting makes room, and it is noted again
                     await self._note(keys, noted or predicates)
+                if not keeps_texts:
+                    outcome.texts = await self._reviews.entries(keys)
             for one in predicates:
                 for keyspace in Keyspace:
                     if reaches(one, keyspace):
@@ -184,6 +192,8 @@ class Invalidator:
             async for page in pages:
                 outcome.note(page)
                 if not dry_run:
+                    if gone := outcome.texts.intersection(it.entry_id for it in page):
+                        await self._reviews.forget(keys, gone)
                     await self._delete(page, outcome, until)
                 _check_time(until)
 

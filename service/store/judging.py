@@ -87,7 +87,8 @@ class Judging:
         else:
             found = Found(queued.agent_type, queued.decided)
         judged = await self._take(keys, found, "review", correct=correct)
-        await self.reviews.done(keys, lookup_id)
+        if queued is not None:
+            await self.reviews.done(keys, queued)
         return judged
 
     async def clear(self, keys: TenantKeys) -> None:
@@ -169,7 +170,7 @@ class Judging:
                 return False
         where = Where(entry_id=(one.entry_id or b"").hex())
         predicates = await self._invalidator.predicates([where], [Keyspace.RESPONSES])
-        done = await self._invalidator.run(keys, predicates)
+        done = await self._invalidator.run(keys, predicates, keeps_texts=True)
         return bool(done.deleted.total())
 
     async def _record(self, keys: TenantKeys, one: Decided) -> Record | None:

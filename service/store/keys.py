@@ -36,8 +36,12 @@ class Keys:
         return f"{self.prefix}:{{{partition}}}:threshold:{tenant}:{agent_type}:{model:08x}"
 
     def reviews(self, partition: int, tenant: str) -> str:
-        """A sorted set: lookup ids of hits that wait for a verdict, the least certain first."""
+        """A sorted set: hits that wait for a verdict (`reviews.Name`), the least certain first."""
         return f"{self.prefix}:{{{partition}}}:reviews:pending:{tenant}"
+
+    def reviews_list(self, partition: int, tenant: str) -> str:
+        """A sorted set: all hits with an item, judged ones as well, by the item's end."""
+        return f"{self.prefix}:{{{partition}}}:reviews:list:{tenant}"
 
     def review(self, partition: int, tenant: str, lookup_id: str) -> str:
         """A string: a hit to be judged, with both questions and the answer, sealed."""

@@ -3,6 +3,7 @@
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.testing import AsyncTestClient
@@ -121,7 +122,9 @@ async def test_the_queue(client: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(page["items"]) == 1
     (second,) = (await reviews(client, limit=1, cursor=page["cursor"]))["items"]
     assert second["id"] == exact["lookup_id"]
-    assert (await reviews(client, agent_type="other"))["items"] == []
+    other = await reviews(client, agent_type="other")
+    assert (other["items"], other["pending"]) == ([], 0)
+    assert (await reviews(client, agent_type=AGENT))["pending"] == 2
     told = await call(client, "POST", f"/v1/reviews/{first['id']}", {"verdict": "correct"})
     assert told == {"recorded": True, "entry_id": stored["entry_id"], "quarantined": False}
     assert [one["id"] for one in (await reviews(client))["items"]] == [exact["lookup_id"]]
@@ -129,13 +132,55 @@ async def test_the_queue(client: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (await look(client))["outcome"] == "miss"
 
 
-async def test_clearing_takes_the_texts_along(client: Http) -> None:
+async def test_clearing_takes_the_texts_along(client: Http, redis: Redis, prefix: str) -> None:
+    """Judged ones, and those that aren't written yet."""
     await call(client, "PUT", "/v1/policies", {"review_sample_rate": 1}, params={"agent_type": AGENT})
     await store(client)
+    hit = await look(client)
     await look(client)
-    assert (await reviews(client))["pending"] == 1
+    assert (await reviews(client))["pending"] == 2
+    await verdict(client, hit["lookup_id"], "correct")
+    await look(client)
     await call(client, "DELETE", "/v1/cache", params={"confirm": "default"})
     assert (await reviews(client))["pending"] == 0
+    assert [*redis.scan_iter(f"{prefix}:*:reviews:*")] == []
+
+
+async def test_what_is_invalidated_takes_its_texts_along(client: Http, redis: Redis, prefix: str) -> None:
+    """Of other entries they stay; and of one that was found wrong, for who reviews it."""
+    await call(client, "PUT", "/v1/policies", {"review_sample_rate": 1}, params={"agent_type": AGENT})
+    prompts = ["Where is the first?", "Who is the second?", "Why is there a third?", "How many are four?"]
+    hits = []
+    for prompt in prompts:
+        await store(client, prompt=prompt, sources=[prompt[-4:]])
+        hits.append(await look(client, prompt=prompt))
+    assert (await reviews(client))["pending"] == 4
+    await verdict(client, hits[0]["lookup_id"], "correct")
+    await call(client, "POST", "/v1/invalidate", {"where": {"source": "rst?"}})
+    await client.delete(f"/v1/cache/entries/{hits[1]['entry_id']}")
+    await judge(client, hits[2]["lookup_id"], correct=False)
+    left = {one["stored"] for one in (await reviews(client))["items"]}
+    assert left == {prompts[2], prompts[3]}
+    items = {one.decode().rpartition(":")[2] for one in redis.scan_iter(f"{prefix}:*:reviews:item:*")}
+    assert items == {hits[2]["lookup_id"], hits[3]["lookup_id"]}
+
+
+@pytest.mark.parametrize(
+    ("response", "shown"),
+    [
+        ("x" * 20_000, "x" * 16_383 + " …"),
+        ("x" * 16_382 + '"' * 9, "x" * 16_382 + " …"),
+        ("x" * 16_375 + "\0" * 9, "x" * 16_375 + "\0" + " …"),
+        (["x" * 20_000], '["' + "x" * 16_382 + " …"),
+    ],
+)
+async def test_a_long_answer_is_shown_by_its_beginning(client: Http, response: Any, shown: str) -> None:
+    await call(client, "PUT", "/v1/policies", {"review_sample_rate": 1}, params={"agent_type": AGENT})
+    body = msgspec.json.encode(ASKED | {"response": response})
+    assert (await client.post("/v1/cache/store", content=body)).status_code == 201
+    await look(client)
+    (item,) = (await reviews(client))["items"]
+    assert item["response"] == shown
 
 
 async def test_a_complaint_is_reviewed(client: Http) -> None:
@@ -173,6 +218,9 @@ async def test_what_was_no_hit_has_no_verdict(client: Http) -> None:
     assert (await client.post("/v1/feedback", json=unknown)).status_code == 404
     gone = await client.post(f"/v1/reviews/{'1' * 32}", json={"verdict": "wrong"})
     assert gone.status_code == 404
+    assert "decisions_s" in gone.json()["detail"]
+    odd = await client.post(f"/v1/reviews/{'1' * 32}", json={"verdict": "maybe"})
+    assert "known are correct, wrong" in odd.json()["detail"]
     assert (await client.get("/v1/reviews", params={"status": "done"})).status_code == 400
     assert (await client.get("/v1/reviews", params={"limit": "0"})).status_code == 400
     assert (await client.get("/v1/reviews", params={"cursor": "x"})).status_code == 400

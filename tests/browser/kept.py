@@ -28,4 +28,4 @@ def waiting(redis: Redis, settings: Settings) -> set[str]:
     """The lookup ids in the queue."""
     names = redis.scan_iter(f"{settings.key_prefix}:*:reviews:pending:*", count=1000)
     found: list[Any] = [one for name in names for one in redis.zrange(name, 0, -1)]
-    return {one.decode() for one in found}
+    return {one.decode().rpartition(":")[2] for one in found}

@@ -152,7 +152,7 @@ async def test_feedback_counts_once(story: Story, parts: Parts, keys: TenantKeys
 
 async def test_reviews_count_once(story: Story, parts: Parts, keys: TenantKeys) -> None:
     load = story.reviewed
-    waiting = await parts.judging.reviews.pending(keys, 2000, load.agent_type)
+    waiting, _ = await parts.judging.reviews.pending(keys, 2000, load.agent_type)
     queued = {one.review.id for one in waiting} | load.judged.keys()
     lost = [load.answered[one] for one in load.served if one not in queued]
     assert [one for one in lost if one.is_safe] == []
