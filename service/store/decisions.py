@@ -33,8 +33,10 @@ ID_BYTES = 16
 WINDOW_MS = 8192
 COMING_MS, AGAIN_S = 1500, 0.1
 """How long after a lookup another process may still be about to write it; how often that is looked for."""
-LONGEST_MS = 90 * 86_400_000
-"""The longest that a policy may keep them."""
+SLACK_MS = 3_600_000
+"""A hash stays in the list a little longer than it must: processes' clocks differ."""
+PAGE = 50
+"""Hashes that are read at once."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[str, list[Decided]])
@@ -44,6 +46,8 @@ class Written(NamedTuple):
     """A hash that this process wrote into."""
 
     key: str
+    listed: str  # where it is listed
+    name: str
     decisions: int
 
 
@@ -134,20 +138,26 @@ class RedisDecisions:
         return None
 
     async def all(self, keys: TenantKeys) -> AsyncIterator[Found]:
-        """A tenant's decisions that are kept, oldest first to some seconds.
+        """A tenant's decisions that are kept, those first that end first, to some seconds.
 
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
         partition = self._responses.partition(keys)
         for key in keys.keys:
-            names = await self._redis.call("ZRANGE", self._keys.decisions_list(partition, key.tenant), 0, -1)
-            for name in (one.decode("ascii", "replace") for one in names):
-                place = self._keys.decisions(partition, key.tenant, name)
-                flat = await self._redis.call("HGETALL", place, timeout_s=TRIP_S)
-                for chunk in flat[1::2]:
-                    for one in unsealed(chunk, name, key):
-                        yield one
+            listed = self._keys.decisions_list(partition, key.tenant)
+            members = await self._redis.call("ZRANGE", listed, 0, -1, timeout_s=TRIP_S)
+            names = [one.decode("ascii", "replace") for one in members]
+            for at in range(0, len(names), PAGE):
+                page = names[at : at + PAGE]
+                commands: list[Command] = [
+                    ("HGETALL", self._keys.decisions(partition, key.tenant, name)) for name in page
+                ]
+                replies = await self._redis.values(commands, Budget(TRIP_S))
+                for name, flat in zip(page, replies, strict=True):
+                    for chunk in flat[1::2]:
+                        for one in unsealed(chunk, name, key):
+                            yield one
 
     def _put(self, one: Gathered, written: list[Written]) -> Iterator[Command]:
         """Into the hashes that it goes to; notes which."""
@@ -155,16 +165,16 @@ class RedisDecisions:
         listed = self._keys.decisions_list(partition, key.tenant)
         for name, some in grouped(one.decided).items():
             place = self._keys.decisions(partition, key.tenant, name)
-            at = window_of(name)
-            end = at + WINDOW_MS + 1000 * max(it.seconds for it in some)
+            end = window_of(name) + WINDOW_MS + 1000 * max(it.seconds for it in some)
             first = some[0].lookup_id  # named by it, what is written again isn't there twice
             yield ("HSET", place, first, sealed(one.agent_type, some, name, key))
             yield ("PEXPIREAT", place, end, "NX")
             yield ("PEXPIREAT", place, end, "GT")
-            yield ("ZADD", listed, at, name)
-            yield ("ZREMRANGEBYSCORE", listed, "-inf", at - LONGEST_MS)
-            yield ("PEXPIRE", listed, LONGEST_MS)
-            written.append(Written(place, len(some)))
+            yield ("ZADD", listed, "GT", end, name)
+            yield ("ZREMRANGEBYSCORE", listed, "-inf", self._clock() - SLACK_MS)
+            yield ("PEXPIREAT", listed, end + SLACK_MS, "NX")
+            yield ("PEXPIREAT", listed, end + SLACK_MS, "GT")
+            written.append(Written(place, listed, name, len(some)))
 
     async def _bound(self) -> None:
         """Away with the oldest of ours where there are too many."""
@@ -172,7 +182,7 @@ class RedisDecisions:
         while self._total > self._most and len(self._written) > 1:
             one = self._written.popleft()
             self._total -= one.decisions
-            gone.append(("UNLINK", one.key))
+            gone += [("UNLINK", one.key), ("ZREM", one.listed, one.name)]
         if gone:
             await self._redis.values(gone, Budget(TRIP_S))
 

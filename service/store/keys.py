@@ -152,7 +152,7 @@ class Keys:
         return f"{self.prefix}:{{{partition}}}:decisions:{tenant}:{bucket}"
 
     def decisions_list(self, partition: int, tenant: str) -> str:
-        """A sorted set: a tenant's buckets of decisions, by when they begin."""
+        """A sorted set: a tenant's buckets of decisions, by when they end."""
         return f"{self.prefix}:{{{partition}}}:decisions:list:{tenant}"
 
     def rate(self, api_key: str) -> str:

@@ -1,6 +1,7 @@
 """Decisions: found by their lookup id, bounded, and nobody else's."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from service.cache.ports import Work
 from service.cache.tickets import issued
 from service.errors import StoreUnavailableError
 from service.model import Hit, Miss, Origin, Policy, Reason
+from service.store.client import Command
 from service.store.decisions import RedisDecisions, bucket_of
 from service.wiring import Parts, now_ms
 from tests.helpers import Same, asked, keep, near, vector
@@ -106,6 +108,8 @@ async def test_a_process_keeps_so_many(parts: Parts, keys: TenantKeys, redis: Re
     assert {name.decode().rpartition(":")[2] for name in names} == {
         bucket_of(issued(1, begun + turn * 10_000)).rpartition(":")[2] for turn in (3, 4)
     }
+    (listed,) = redis.scan_iter(f"{parts.settings.key_prefix}:*:decisions:list:*")
+    assert redis.zcard(listed) == 2
     assert [one.decided.lookup_id.hex() async for one in decisions.all(keys)][-8:] == ids
 
 
@@ -147,6 +151,31 @@ async def test_what_is_written_again_is_there_once(
     await parts.ledger.decisions.flush()
     found = [one.decided.lookup_id.hex() async for one in parts.ledger.decisions.all(keys)]
     assert found == [answer.lookup_id]
+
+
+async def test_the_list_forgets_what_has_ended(
+    parts: Parts, keys: TenantKeys, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And goes itself when the last has ended."""
+    gathering, now = Decisions(), now_ms()
+    decisions = RedisDecisions(parts.redis, parts.target.keys, parts.responses, gathering, clock=lambda: now)
+    some = [Decided(bytes.fromhex(issued(1, now + at * 600_000)), 3, seconds=60) for at in range(60)]
+    for one in some:
+        now += 600_000
+        gathering._gathered[keys.tenant, "a"] = Gathered(keys, "a", [one])
+        await decisions.flush()
+    (listed,) = redis.scan_iter(f"{parts.settings.key_prefix}:*:decisions:list:*")
+    assert redis.zcard(listed) < 10
+    assert redis.pexpiretime(listed) < now + 2 * 3_600_000
+    trips, whole = list[int](), parts.redis.run
+
+    async def counted(commands: Sequence[Command], *more: Any, **named: Any) -> Any:
+        trips.append(len(commands))
+        return await whole(commands, *more, **named)
+
+    monkeypatch.setattr(parts.redis, "run", counted)
+    assert [one.decided async for one in decisions.all(keys)][-1] == some[-1]
+    assert len(trips) == 2
 
 
 async def test_what_redis_did_not_take_is_written_later(
