@@ -55,7 +55,7 @@ async def replay(
         tenant_keys = keyring.of(tenant)
         decisions = RedisDecisions(redis, keys, responses, Decisions(), clock=now_ms)
         found = [one.decided async for one in decisions.all(tenant_keys) if one.agent_type == agent_type]
-        outcomes = RedisOutcomes(redis, keys, responses, now_ms)
+        outcomes = RedisOutcomes(redis, keys, responses)
         said = await outcomes.read(tenant_keys, agent_type, model_of(generation))
         if not found:
             raise SettingsError(f"--agent-type: no decision of {agent_type} is kept for tenant {tenant}")

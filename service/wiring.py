@@ -243,7 +243,7 @@ async def opened(
         ledger, accounting = ledger_of(settings, redis, keys, keyring, responses)
         stored = RedisPolicies(redis, keys, keyring, responses, now_ms)
         kept = RedisEmbeddings(redis, keys, responses, settings.embeddings_ttl_s * 1000, now_ms)
-        outcomes = RedisOutcomes(redis, keys, responses, now_ms)
+        outcomes = RedisOutcomes(redis, keys, responses)
         learning = RedisLearning(
             redis,
             keys,

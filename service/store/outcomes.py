@@ -1,4 +1,4 @@
-"""Outcomes in Redis: a sorted set per agent_type, by when they were said.
+"""Outcomes in Redis: a sorted set per agent_type, by when they were said by Redis' clock, which is one.
 
 An outcome said twice is one member, so nothing is counted twice; what is changed (a reviewer differs from a
 user) is a second one for the same lookup, and the later holds.
@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from service.cache.digests import DigestKey, TenantKeys
 from service.cache.outcomes import Outcome, Said
-from service.cache.ports import Budget, Clock
+from service.cache.ports import Budget
 from service.store.client import Command, RedisClient
 from service.store.keys import Keys
 from service.store.responses import RedisResponses
@@ -35,13 +35,10 @@ _decoder = msgspec.msgpack.Decoder(Outcome)
 class RedisOutcomes:
     """Keeps and reads them."""
 
-    def __init__(
-        self, redis: RedisClient, keys: Keys, responses: RedisResponses, clock: Clock, most: int = MOST
-    ) -> None:
+    def __init__(self, redis: RedisClient, keys: Keys, responses: RedisResponses, most: int = MOST) -> None:
         self._redis = redis
         self._keys = keys
         self._responses = responses
-        self._clock = clock
         self._most = most
 
     async def put(self, keys: TenantKeys, agent_type: str, one: Outcome) -> None:
@@ -50,16 +47,19 @@ class RedisOutcomes:
         Raises:
             StoreUnavailableError: Redis does not answer, or has no room.
         """
+        seconds, microseconds = await self._redis.call("TIME", timeout_s=TRIP_S)
+        now, contrary = int(seconds) * 1000 + int(microseconds) / 1000, replace(one, correct=not one.correct)
         name = self._name(keys, keys.current, agent_type, one.model)
-        await self._redis.values(
-            [
-                ("ZREM", name, sealed(replace(one, correct=not one.correct), keys.current)),
-                ("ZADD", name, "NX", self._clock(), sealed(one, keys.current)),
-                ("ZREMRANGEBYRANK", name, 0, -(self._most + 1)),
-                ("PEXPIRE", name, KEPT_MS),
-            ],
-            Budget(TRIP_S),
-        )
+        commands: list[Command] = [
+            ("ZREM", self._name(keys, key, agent_type, one.model), sealed(contrary, key)) for key in keys.keys
+        ]
+        commands += [
+            ("ZADD", name, "NX", now, sealed(one, keys.current)),
+            ("ZREMRANGEBYSCORE", name, "-inf", now - KEPT_MS),
+            ("ZREMRANGEBYRANK", name, 0, -(self._most + 1)),
+            ("PEXPIRE", name, KEPT_MS),
+        ]
+        await self._redis.values(commands, Budget(TRIP_S))
 
     async def are_kept(self, keys: TenantKeys, agent_type: str, some: Sequence[Outcome]) -> list[bool]:
         """Whether just that was said, of each; all are of one embedding model.

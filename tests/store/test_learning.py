@@ -10,7 +10,7 @@ from redis import Redis
 from service.api.auth import operator
 from service.cache.accounting import DAY_MS
 from service.cache.decided import PLACES, UNIT, model_of
-from service.cache.digests import TenantKeys
+from service.cache.digests import Keyring, TenantKeys
 from service.cache.learning.adaptive import State, Why
 from service.cache.learning.learned import Learned
 from service.cache.learning.quality import verdicts
@@ -21,7 +21,7 @@ from service.model import Origin, Policy, Reason
 from service.store.learning import MEASURED_MS
 from service.store.outcomes import RedisOutcomes
 from service.telemetry import FALSE_HITS
-from service.wiring import Parts, now_ms
+from service.wiring import Loaded, Parts, now_ms, opened
 from tests.helpers import Same
 
 pytestmark = pytest.mark.anyio
@@ -83,9 +83,53 @@ async def test_what_changed_holds(parts: Parts, keys: TenantKeys) -> None:
     assert verdict.right
 
 
+async def test_a_clock_that_is_ahead_hides_nothing(
+    parts: Parts, keys: TenantKeys, models: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has read what such a process kept reads what others keep then, and what they change."""
+    monkeypatch.setattr("service.wiring.now_ms", lambda: now_ms() + 60_000)
+    async with opened(parts.settings, parts.settings.redis_url or "", models) as ahead:
+        await ahead.attach(lambda _: None)
+        changed = outcome(parts, 1, correct=True)
+        await ahead.judging.outcomes.put(keys, AGENT, changed)
+        parts.learning.of(keys, AGENT)
+        await parts.learning.refresh()
+        for at in range(10):
+            await parts.judging.outcomes.put(keys, AGENT, outcome(parts, at, correct=True))
+        await parts.judging.outcomes.put(keys, AGENT, msgspec.structs.replace(changed, correct=False))
+        await parts.learning.refresh()
+        said = parts.learning.of(keys, AGENT).said
+        assert len(said) == 11
+        assert said[changed.lookup_id, "feedback"].outcome.correct is False
+
+
+async def test_what_changed_holds_over_a_rotation(parts: Parts, keys: TenantKeys) -> None:
+    """What was said under the previous secret is taken back with it."""
+    secrets = b"another secret of the tests", (parts.settings.secret or "").encode()
+    rotated = Keyring(*secrets).of(keys.tenant)
+    one = outcome(parts, 1, correct=True)
+    contrary = msgspec.structs.replace(one, correct=False)
+    await parts.judging.outcomes.put(keys, AGENT, one)
+    assert await parts.judging.outcomes.are_kept(rotated, AGENT, [one, contrary]) == [True, False]
+    await parts.judging.outcomes.put(rotated, AGENT, contrary)
+    assert await parts.judging.outcomes.are_kept(rotated, AGENT, [one, contrary]) == [False, True]
+    (said,) = await parts.judging.outcomes.read(rotated, AGENT, one.model)
+    assert said.outcome == contrary
+
+
+async def test_what_is_old_goes(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
+    """Also while the agent_type is told of all the time."""
+    old, new = outcome(parts, 1, correct=True), outcome(parts, 2, correct=True)
+    await parts.judging.outcomes.put(keys, AGENT, old)
+    (name,) = redis.scan_iter(f"{parts.settings.key_prefix}:*:outcomes:*")
+    (member,) = redis.zrange(name, 0, 0)
+    redis.zadd(name, {member: now_ms() - 91 * 86_400_000})  # type: ignore[type-var] # its stubs
+    await parts.judging.outcomes.put(keys, AGENT, new)
+    assert [it.outcome for it in await parts.judging.outcomes.read(keys, AGENT, old.model)] == [new]
+
+
 async def test_a_bounded_number_is_kept(parts: Parts, keys: TenantKeys) -> None:
-    times = iter(range(1000, 2000))
-    outcomes = RedisOutcomes(parts.redis, parts.target.keys, parts.responses, lambda: next(times), most=10)
+    outcomes = RedisOutcomes(parts.redis, parts.target.keys, parts.responses, most=10)
     some = [outcome(parts, at, correct=True) for at in range(25)]
     for one in some:
         await outcomes.put(keys, AGENT, one)
