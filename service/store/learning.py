@@ -1,7 +1,7 @@
 """What is learned, per tenant and agent_type: followed from the outcomes in Redis, and moved.
 
 Each process reads the outcomes and works out the rest; only the threshold of mode `adaptive` is kept, with
-its moves, in a hash: each state under its number, which only one process can write.
+its moves.
 """
 
 import asyncio
@@ -9,12 +9,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import msgspec
-
 from service.cache.accounting import Field
 from service.cache.decided import model_of
-from service.cache.digests import DigestKey, Keyring, TenantKeys
-from service.cache.learning.adaptive import Aim, State, next_state, set_to, undo
+from service.cache.digests import Keyring, TenantKeys
+from service.cache.learning.adaptive import Aim, State, Told, next_state, set_to, undo
 from service.cache.learning.learned import Learned
 from service.cache.learning.pooled import fitted
 from service.cache.learning.quality import (
@@ -27,15 +25,15 @@ from service.cache.learning.quality import (
     verdicts,
 )
 from service.cache.policy import threshold_of
-from service.cache.ports import Budget, Clock, Policies, Verifier
+from service.cache.ports import Clock, Policies, Verifier
 from service.errors import InvalidInputError, StoreUnavailableError
 from service.model import Policy, Tenant
-from service.store.client import Command, RedisClient
+from service.store.client import RedisClient
 from service.store.keys import Keys
-from service.store.outcomes import TRIP_S, RedisOutcomes
-from service.store.records import seal_text, unseal_text
+from service.store.outcomes import RedisOutcomes
 from service.store.responses import RedisResponses
 from service.store.stats import RedisStats
+from service.store.thresholds import Thresholds
 from service.telemetry import FALSE_HITS
 
 log = logging.getLogger(__name__)
@@ -43,8 +41,6 @@ log = logging.getLogger(__name__)
 OVERLAP_MS = 5000
 """What was said so long before what was read last is read again: others' clocks and writes are late."""
 TRIES = 40
-GONE = 8
-"""Numbers before the one before last under which a state may still lie."""
 MOST = 1000
 """Agent_types whose outcomes a process follows; those that need it least begin anew where there are more."""
 MEASURED_MS, NAMED_MS = 10_000, 60_000
@@ -82,8 +78,7 @@ class RedisLearning:
         named: frozenset[str] = frozenset(),
     ) -> None:
         """`named` are the tenants that metrics may name."""
-        self._redis = redis
-        self._keys = keys
+        self._thresholds = Thresholds(redis, keys, responses)
         self._keyring = keyring
         self._responses = responses
         self._outcomes = outcomes
@@ -182,10 +177,10 @@ class RedisLearning:
             StoreUnavailableError: Redis does not answer, or another process is at it: try again.
         """
         one = self._peek(keys, agent_type)
+        await self._follow(one)
         for _ in range(TRIES):
             before = await self._read(one)
-            hits = hits_by_stratum(await self._counts(one))
-            after = None if before is None else undo(before, number, hits, self._clock())
+            after = None if before is None else undo(before, number, await self._told(one))
             if after is None or after == before:
                 raise InvalidInputError("number", "is not the last move's")
             if await self._write(one, after):
@@ -237,6 +232,9 @@ class RedisLearning:
         counted = await self._stats.of(one.keys, one.agent_type)
         return {} if counted is None else counted.counts
 
+    async def _told(self, one: Known) -> Told:
+        return Told(hits_by_stratum(await self._counts(one)), one.learned.until, self._clock())
+
     async def _move(self, one: Known, *, was_set: bool = False) -> None:
         """Of processes that follow the same, one writes; all go by what is written.
 
@@ -250,13 +248,13 @@ class RedisLearning:
         aim, said = self._aim(policy), (one.learned.changes, policy)
         if before is not None and said == one.judged and not was_set:
             return
-        hits, now = hits_by_stratum(await self._counts(one)), self._clock()
+        told = await self._told(one)
         start = min(max(threshold_of(policy, generation, self._verifier), aim.least), aim.greatest)
         known = before or State(start, asked=policy.threshold)
         if was_set and known.asked != policy.threshold:
-            after = set_to(known, policy.threshold, start, hits, now)
+            after = set_to(known, policy.threshold, start, told)
         else:
-            after = next_state(known, verdicts(one.learned.said.values()), aim, hits, now)
+            after = next_state(known, verdicts(one.learned.said.values()), aim, told.hits, told.now)
         written = (before is not None and after == before) or await self._write(one, after)
         if written:
             one.judged = said
@@ -265,45 +263,13 @@ class RedisLearning:
                 log.info("a threshold moved from %.3f to %.3f: %s", move.before, move.after, move.why.value)
 
     async def _read(self, one: Known) -> State | None:
-        """The one of the greatest number."""
-        for key in one.keys.keys:
-            name = self._name(one, key)
-            there = await self._redis.call("HGETALL", name)
-            opened = [_opened(name, *each, key) for each in zip(there[::2], there[1::2], strict=True)]
-            found = [state for state in opened if state is not None]
-            if found:
-                one.state = max(found, key=lambda state: state.number)
-                return one.state
-        return None
+        found = await self._thresholds.read(one.keys, one.agent_type, one.model)
+        one.state = found or one.state
+        return found
 
     async def _write(self, one: Known, state: State) -> bool:
-        """Keep what follows the one before; False: another process has kept something else."""
-        name, key, at = self._name(one, one.keys.current), one.keys.current, state.number
-        text = msgspec.json.encode(state).decode()
-        commands: list[Command] = [
-            ("HSETNX", name, at, seal_text(text, _context(name, at), key)),
-            ("HDEL", name, *range(at - 1 - GONE, at - 1)),
-        ]
-        is_new, _ = await self._redis.values(commands, Budget(TRIP_S))
-        if is_new:
+        """False: another process has kept something else."""
+        written = await self._thresholds.write(one.keys, one.agent_type, one.model, state)
+        if written:
             one.state = state
-        return bool(is_new)
-
-    def _name(self, one: Known, key: DigestKey) -> str:
-        partition = self._responses.partition(one.keys)
-        return self._keys.threshold(partition, key.tenant, key.agent_type(one.agent_type), one.model)
-
-
-def _opened(name: str, field: bytes, blob: bytes, key: DigestKey) -> State | None:
-    """None: it isn't ours, or another version's."""
-    number = field.decode("ascii", "replace")
-    text = unseal_text(blob, _context(name, number), key)
-    try:
-        return None if text is None else msgspec.json.decode(text, type=State)
-    except msgspec.DecodeError:
-        return None
-
-
-def _context(name: str, number: int | str) -> str:
-    """Under which a state is sealed."""
-    return f"{name} {number}"
+        return written

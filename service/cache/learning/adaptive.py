@@ -83,13 +83,21 @@ class State(Struct, frozen=True):
 
     threshold: float
     number: int = 0  # rises by one with each state
-    since: int = 0  # ms since 1970: verdicts said later are fresh
+    since: int = 0  # ms since 1970, by the clock of verdicts: those said later are fresh
     looked: int = 0  # how many of them there were when it was judged last
     hold: int = 0  # so many of them must there be before it may move
     step: float = STEP
     hits_before: tuple[int, ...] = ()  # hits by stratum, at `since`
     asked: float | None = None  # the policy's own threshold, which it began with
     moves: tuple[Move, ...] = ()
+
+
+class Told(NamedTuple):
+    """Where things stand when somebody moves it."""
+
+    hits: Sequence[int]  # so far, by stratum
+    latest: int  # when the last verdict was said, by the clock of verdicts, ms since 1970
+    now: int  # ms since 1970
 
 
 class Evidence(NamedTuple):
@@ -111,24 +119,26 @@ def next_state(state: State, said: Sequence[Verdict], aim: Aim, hits: Sequence[i
         hits: so far, by stratum (`strata.py`); they only rise.
         now: ms since 1970.
     """
+    latest = said[-1].at if said else state.since
     bounded = min(max(state.threshold, aim.least), aim.greatest)
     if bounded != state.threshold:
-        return _moved(state, Move(_next(state), now, state.threshold, bounded, Why.BOUNDS), hits)
+        back = Move(_next(state), now, state.threshold, bounded, Why.BOUNDS)
+        return _moved(state, back, hits, latest)
     fresh = fresh_of(state, said, aim)
     if not any(state.looked < look <= len(fresh) for look in LOOKS):
         return state
     move = None if len(fresh) < state.hold else _judged(state, evidence(fresh, said, aim), aim, hits, now)
     if move is not None:
-        return _moved(_paced(state, move), move, hits)
+        return _moved(_paced(state, move), move, hits, latest)
     if len(fresh) >= LOOKS[-1]:
-        return replace(_anew(state, hits, min(now, said[-1].at)), hold=0)
+        return replace(_anew(state, hits, latest), hold=0)
     return replace(state, number=state.number + 1, looked=len(fresh))
 
 
-def set_to(state: State, asked: float | None, threshold: float, hits: Sequence[int], now: int) -> State:
+def set_to(state: State, asked: float | None, threshold: float, told: Told) -> State:
     """Begin anew from another threshold: the policy's own is another now, `asked`."""
-    move = Move(_next(state), now, state.threshold, threshold, Why.POLICY)
-    return replace(_moved(state, move, hits), asked=asked, hold=0, step=STEP)
+    move = Move(_next(state), told.now, state.threshold, threshold, Why.POLICY)
+    return replace(_moved(state, move, told.hits, told.latest), asked=asked, hold=0, step=STEP)
 
 
 def fresh_of(state: State, said: Sequence[Verdict], aim: Aim) -> list[Verdict]:
@@ -160,12 +170,14 @@ def evidence(fresh: Sequence[Verdict], said: Sequence[Verdict], aim: Aim) -> Evi
     return Evidence(fresh, hits[-READ:], shadows[-READ_SHADOWS:], exact[-READ_EXACT:])
 
 
-def undo(state: State, number: int, hits: Sequence[int], now: int) -> State:
+def undo(state: State, number: int, told: Told) -> State:
     """Take the last move back if it is the one of that number, and hold the threshold for a while."""
     if not state.moves or state.moves[-1].number != number or state.moves[-1].why is Why.UNDONE:
         return state
-    back = Move(_next(state), now, state.threshold, state.moves[-1].before, Why.UNDONE)
-    return replace(_moved(state, back, hits), hold=HOLD, step=max(LEAST_STEP, state.step / 2))
+    back = Move(_next(state), told.now, state.threshold, state.moves[-1].before, Why.UNDONE)
+    return replace(
+        _moved(state, back, told.hits, told.latest), hold=HOLD, step=max(LEAST_STEP, state.step / 2)
+    )
 
 
 def noise(exact: Sequence[Verdict]) -> float:
@@ -230,9 +242,9 @@ def _paced(state: State, move: Move) -> State:
     return replace(state, step=min(STEP, state.step * 2) if same else max(LEAST_STEP, state.step / 2))
 
 
-def _moved(state: State, move: Move, hits: Sequence[int]) -> State:
+def _moved(state: State, move: Move, hits: Sequence[int], since: int) -> State:
     moved = replace(state, threshold=move.after, moves=(*state.moves, move)[-KEPT_MOVES:])
-    return _anew(moved, hits, move.at)
+    return _anew(moved, hits, since)
 
 
 def _anew(state: State, hits: Sequence[int], since: int) -> State:
