@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bench.quality.sets import COMMITTED, named, sample
 from bench.quality.vectors import embedded
 from bench.verifier.sets import Pair, rows
-from service.cache.comparing import CUT, Answers, Comparing, nearly_equal
+from service.cache.comparing import CUT, Answers, Comparing, Verdict, nearly_equal
 from service.calibrate import Rate
 from service.embedders.batching import Model, batching
 from service.embedders.local import MiniLM
@@ -69,11 +69,11 @@ def compared(pairs: Sequence[Pair], model: Model) -> Compared:
     """Each pair, as the service sees it."""
     vectors = embedded(model, (text for pair in pairs for text in (pair.text_a, pair.text_b)), None)
     words = np.array([nearly_equal(pair.text_a, pair.text_b) for pair in pairs])
-    shipped = np.array([verdict is True for verdict in asyncio.run(_verdicts(pairs, model))])
+    shipped = np.array([verdict is Verdict.SAME for verdict in asyncio.run(_verdicts(pairs, model))])
     return Compared(list(pairs), vectors.similarities(pairs), words, shipped)
 
 
-async def _verdicts(pairs: Iterable[Pair], model: Model) -> list[bool | None]:
+async def _verdicts(pairs: Iterable[Pair], model: Model) -> list[Verdict]:
     async with batching(model) as embedder:
         comparing = Comparing(embedder, None)
         return [

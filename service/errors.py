@@ -128,6 +128,10 @@ class JudgeError(SemcachedError):
     title = "Judge failed"
 
 
+class JudgeAwayError(JudgeError):
+    """The judge isn't asked now: it is left alone for a while."""
+
+
 class UpstreamError(SemcachedError):
     """The provider can't be reached, or broke its answer off."""
 

@@ -114,7 +114,7 @@ def is_cut_short(answer: object, metadata: dict[str, Any] | None) -> bool:
     """Whether it ended before it was whole: by its own words, or by its metadata's."""
     reasons = [(metadata or {}).get(name) for name in ("finish_reason", "stop_reason")]
     if isinstance(answer, dict):
-        reasons += [choice.get("finish_reason") for choice in _dicts(answer.get("choices"))]
+        reasons += [choice.get("finish_reason") for choice in listed(answer.get("choices"))]
         if answer.get("type") == "message":
             reasons.append(answer.get("stop_reason"))
         if answer.get("object") == "response" and answer.get("status", "completed") != "completed":
@@ -177,25 +177,26 @@ def text_of(answer: object) -> str | None:
 
 def _parts(answer: dict[str, Any]) -> Iterator[object]:
     """The texts of a provider's answer; whatever else it has as it is."""
-    for choice in _dicts(answer.get("choices")):
+    for choice in listed(answer.get("choices")):
         message = choice.get("message")
         if isinstance(message, dict):
             yield from message.get("tool_calls") or ()
             content = message.get("content")
             yield from (_text(block) for block in content) if isinstance(content, list) else (content,)
     if answer.get("object") == "response":
-        for item in _dicts(answer.get("output")):
+        for item in listed(answer.get("output")):
             if item.get("type") != "reasoning":
                 yield from (_text(block) for block in item.get("content") or (item,))
     if answer.get("type") == "message" and isinstance(content := answer.get("content"), list):
-        yield from (_text(block) for block in content if not _thinks(block))
+        yield from (_text(block) for block in content if not thinks(block))
 
 
 def _text(block: object) -> object:
     return block.get("text", block) if isinstance(block, dict) else block
 
 
-def _thinks(block: object) -> bool:
+def thinks(block: object) -> bool:
+    """Whether a block of an Anthropic message is the model's reasoning."""
     return isinstance(block, dict) and block.get("type") in {"thinking", "redacted_thinking"}
 
 
@@ -203,12 +204,13 @@ def _declined(answer: object) -> bool:
     """Whether a provider's answer carries the model's refusal in a place of its own."""
     if not isinstance(answer, dict):
         return False
-    messages = [choice.get("message") for choice in _dicts(answer.get("choices"))]
-    blocks = [block for item in _dicts(answer.get("output")) for block in _dicts(item.get("content"))]
+    messages = [choice.get("message") for choice in listed(answer.get("choices"))]
+    blocks = [block for item in listed(answer.get("output")) for block in listed(item.get("content"))]
     return any(isinstance(one, dict) and one.get("refusal") for one in [*messages, *blocks])
 
 
-def _dicts(value: object) -> list[dict[str, Any]]:
+def listed(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; of anything else none."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 

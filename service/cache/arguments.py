@@ -37,9 +37,30 @@ def exact(raw: bytes | str) -> bytes:
     Raises:
         ValueError: it is no JSON.
     """
+    return formed(lossless(raw))
+
+
+def lossless(raw: bytes | str) -> Any:
+    """Any JSON value, decoded; fractions stay decimal.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
     try:
-        return _encode(_form(_decode(raw)))
+        return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"no JSON: {error}") from None
+
+
+def formed(value: Any) -> bytes:
+    """What `lossless` gave, as `canonical` writes it.
+
+    Raises:
+        ValueError: it is too deep, or has a number that is none.
+    """
+    try:
+        return _encode(_form(value))
+    except (ArithmeticError, RecursionError) as error:
         raise ValueError(f"no JSON: {error}") from None
 
 

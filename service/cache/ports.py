@@ -332,11 +332,16 @@ class Judge(Protocol):
     version: str
     """Changes with whatever makes it answer otherwise: model, instruction."""
 
+    @property
+    def away(self) -> bool:
+        """Whether it isn't asked now."""
+
     async def same(self, question: str, first: str, second: str) -> bool | None:
         """Its verdict; None: it can't say.
 
         Raises:
-            JudgeError: it is away, slow, busy, or answered no verdict.
+            JudgeAwayError: it isn't asked now.
+            JudgeError: it failed, is slow or busy, or answered no verdict.
         """
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from service.errors import JudgeAwayError
 from service.judges import prompt
 from service.providers.gate import ProviderError
 from service.providers.llm import LLM, Wanted, llm
@@ -19,6 +20,11 @@ class LLMJudge:
         self.version = version
         self._llm = asked
 
+    @property
+    def away(self) -> bool:
+        """See `cache.ports.Judge`."""
+        return self._llm.away
+
     async def same(self, question: str, first: str, second: str) -> bool | None:
         """See `cache.ports.Judge`."""
         words = prompt.words()
@@ -27,6 +33,8 @@ class LLMJudge:
             verdict = prompt.heard(await self._llm.said(words.instruction, data), words)
         except ProviderError as error:
             JUDGE_FAILURES.labels(error.why).inc()
+            if error.why == "paused":
+                raise JudgeAwayError(str(error)) from None
             raise
         JUDGED.labels(_NAMES[verdict]).inc()
         return verdict

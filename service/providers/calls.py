@@ -28,6 +28,11 @@ class Calls:
         self._gate = Gate(provider)
         self._budget = RetryBudget()
 
+    @property
+    def away(self) -> bool:
+        """Whether none would be made now."""
+        return self._gate.is_closed
+
     async def made(self, call: Callable[[], Awaitable[T]], deadline: float) -> T:
         """What the call answers, perhaps at the second attempt.
 

@@ -69,8 +69,13 @@ class Gate:
         Raises:
             ProviderError: `paused`, with the words of the failure behind it: a log of changes stays calm.
         """
-        if self._clock() < self._closed_until or (self._down and self._probing):
+        if self.is_closed:
             raise ProviderError("paused", self._last)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no call may be made now."""
+        return self._clock() < self._closed_until or (self._down and self._probing)
 
     @contextmanager
     def call(self) -> Iterator[None]:

@@ -45,6 +45,11 @@ class LLM:
         self._calls = Calls(wanted.name, wanted.settings.concurrency)
         self._api = api
 
+    @property
+    def away(self) -> bool:
+        """Whether it is left alone now."""
+        return self._calls.away
+
     async def said(self, instruction: str, data: str) -> str | None:
         """What it answers; None: it didn't come to its end.
 

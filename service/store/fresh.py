@@ -117,8 +117,9 @@ class Comparer:
             return
         accepted = one.accepted
         answers = Answers(accepted.text, record.response, bytes(accepted.request.response))
-        same = await self._comparing.same(answers, accepted.policy.comparison)
-        COMPARED.labels({True: "same", False: "different", None: "unsure"}[same]).inc()
+        verdict = await self._comparing.same(answers, accepted.policy.comparison)
+        COMPARED.labels(verdict.value).inc()
+        same = verdict.correct
         if same is None:
             return
         explored = decided.outcome is Reason.EXPLORE

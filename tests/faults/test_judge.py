@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from service.errors import JudgeError
+from service.errors import JudgeAwayError, JudgeError
 from service.judges.llm import LLMJudge, judge
 from service.judges.prompt import LONGEST
 from service.providers.gate import ProviderError
@@ -156,6 +156,9 @@ async def test_one_that_is_down_is_left_alone(llm: LLM) -> None:
         for _ in range(30):
             with pytest.raises(JudgeError):
                 await one.same(QUESTION, ONE, OTHER)
+        assert one.away
+        with pytest.raises(JudgeAwayError):
+            await one.same(QUESTION, ONE, OTHER)
     assert llm.calls < 15
 
 

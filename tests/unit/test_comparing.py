@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.cache.canonical import LONGEST_TEXT
-from service.cache.comparing import CUT, Answers, Comparing, nearly_equal
+from service.cache.comparing import CUT, Answers, Comparing, Verdict, nearly_equal
 from service.cache.ports import Embedded
-from service.errors import EmbedderError, JudgeError
+from service.errors import EmbedderError, JudgeAwayError, JudgeError
 from service.model import Comparison
 from service.telemetry import JUDGE_FAILURES
 
@@ -51,6 +51,7 @@ class Said:
     """A judge that says what it was told to."""
 
     version = "1"
+    away = False
 
     def __init__(self, *, verdict: bool | JudgeError | None) -> None:
         self.verdict = verdict
@@ -67,16 +68,14 @@ def answers(cached: Any, fresh: Any) -> Answers:
     return Answers(QUESTION, json.dumps(cached).encode(), json.dumps(fresh).encode())
 
 
-async def verdict(cached: Any, fresh: Any, how: Comparison, near: Near | None = None) -> bool | None:
-    return await Comparing(near or Near(), None).same(answers(cached, fresh), how)
+async def verdict(cached: Any, fresh: Any, how: Comparison, near: Near | None = None) -> Verdict:
+    return await Comparing(near or Near(), Said(verdict=None)).same(answers(cached, fresh), how)
 
 
 def completion(text: str | None, **more: Any) -> dict[str, Any]:
     message = {"role": "assistant", "content": text, **more}
     return {"id": str(id(message)), "choices": [{"message": message, "finish_reason": "stop"}]}
 
-
-CALL = [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
 
 EQUAL: list[tuple[Any, Any]] = [
     (SHORT, f"\r\n{SHORT} \n"),
@@ -109,15 +108,15 @@ OTHER: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize("how", Comparison)
 async def test_equal_answers(pair: tuple[Any, Any], how: Comparison) -> None:
     near = Near()
-    assert await verdict(*pair, how, near) is True
-    assert await verdict(*pair[::-1], how, near) is True
+    assert await verdict(*pair, how, near) is Verdict.SAME
+    assert await verdict(*pair[::-1], how, near) is Verdict.SAME
     assert near.calls == 0
 
 
 @pytest.mark.parametrize("pair", OTHER)
 async def test_other_answers(pair: tuple[Any, Any]) -> None:
-    assert await verdict(*pair, Comparison.EQUAL) is False
-    assert await verdict(*pair[::-1], Comparison.EQUAL) is False
+    assert await verdict(*pair, Comparison.EQUAL) is Verdict.DIFFERENT
+    assert await verdict(*pair[::-1], Comparison.EQUAL) is Verdict.DIFFERENT
 
 
 FAILED = [
@@ -136,17 +135,47 @@ FAILED = [
 async def test_what_failed_is_never_the_same(failed: Any, how: Comparison) -> None:
     judge = Said(verdict=True)
     comparing = Comparing(Near(), judge)
-    assert await comparing.same(answers(failed, SHORT), how) is False
-    assert await comparing.same(answers(SHORT, failed), how) is None
-    assert await comparing.same(answers(failed, failed), how) is None
+    assert await comparing.same(answers(failed, SHORT), how) is Verdict.DIFFERENT
+    assert await comparing.same(answers(SHORT, failed), how) is Verdict.UNKNOWN
+    assert await comparing.same(answers(failed, failed), how) is Verdict.UNKNOWN
     assert judge.asked == []
 
 
+def called(number: int, arguments: str = "{}") -> dict[str, Any]:
+    """As each dialect calls a tool; ids and times are others each time."""
+    function = {"name": "f", "arguments": arguments}
+    return completion(None, tool_calls=[{"id": f"c{number}", "type": "function", "function": function}]) | {
+        "created": number
+    }
+
+
+def output(number: int, arguments: str = "{}") -> dict[str, Any]:
+    item = {"id": f"fc{number}", "call_id": f"c{number}", "type": "function_call", "name": "f"}
+    thought = {"type": "reasoning", "id": f"rs{number}"}
+    return {"object": "response", "id": str(number), "output": [thought, item | {"arguments": arguments}]}
+
+
+def message(number: int, arguments: str = "{}") -> dict[str, Any]:
+    block = {"type": "tool_use", "id": f"t{number}", "name": "f", "input": json.loads(arguments)}
+    return {"type": "message", "role": "assistant", "id": str(number), "content": [block]}
+
+
 @pytest.mark.parametrize("how", Comparison)
-async def test_calls_of_tools_have_other_ids_each_time(how: Comparison) -> None:
-    calls = completion(None, tool_calls=CALL)
-    assert await verdict(calls, completion(None, tool_calls=[CALL[0] | {"id": "c2"}]), how) is None
-    assert await verdict(calls, SHORT, how) is None
+@pytest.mark.parametrize("calling", [called, output, message])
+async def test_calls_of_tools(calling: Any, how: Comparison) -> None:
+    """The same calls have other ids each time; what isn't the same counts as different."""
+    assert await verdict(calling(1), calling(2), how) is Verdict.SAME
+    for other in (calling(2, '{"id": 1}'), SHORT, {"choices": 1}):
+        assert await verdict(calling(1), other, how) is Verdict.UNTOLD
+    assert await verdict(calling(1, '{"id": 1}'), calling(2, '{"id": 2}'), how) is Verdict.UNTOLD
+    one, another = (calling(1, f'{{"a": 0.1234567890123456{at}}}') for at in (7, 8))
+    assert await verdict(one, another, how) is Verdict.UNTOLD
+
+
+async def test_what_only_looks_like_a_providers_answer_is_compared_as_a_whole() -> None:
+    for one in ({"choices": [{"name": "x"}]}, {"type": "message", "content": [{"x": 1}]}):
+        assert await verdict(one | {"answer": 1}, one | {"answer": 2}, Comparison.EQUAL) is Verdict.DIFFERENT
+        assert await verdict(one | {"answer": 1}, one | {"answer": 1}, Comparison.EQUAL) is Verdict.SAME
 
 
 SIMILAR = [
@@ -191,17 +220,17 @@ APART = [
 
 @pytest.mark.parametrize("pair", SIMILAR)
 async def test_similar_answers(pair: tuple[str, str]) -> None:
-    assert await verdict(*pair, Comparison.SIMILAR) is True
-    assert await verdict(*pair[::-1], Comparison.SIMILAR) is True
-    assert await verdict(*pair, Comparison.SIMILAR, Near(CUT - 0.01)) is False
-    assert await verdict(*pair, Comparison.EQUAL) is False
+    assert await verdict(*pair, Comparison.SIMILAR) is Verdict.SAME
+    assert await verdict(*pair[::-1], Comparison.SIMILAR) is Verdict.SAME
+    assert await verdict(*pair, Comparison.SIMILAR, Near(CUT - 0.01)) is Verdict.DIFFERENT
+    assert await verdict(*pair, Comparison.EQUAL) is Verdict.DIFFERENT
 
 
 @pytest.mark.parametrize("pair", APART)
 async def test_answers_with_something_else_in_them(pair: tuple[str, str]) -> None:
     near = Near()
-    assert await verdict(*pair, Comparison.SIMILAR, near) is False
-    assert await verdict(*pair[::-1], Comparison.SIMILAR, near) is False
+    assert await verdict(*pair, Comparison.SIMILAR, near) is Verdict.DIFFERENT
+    assert await verdict(*pair[::-1], Comparison.SIMILAR, near) is Verdict.DIFFERENT
     assert near.calls == 0
 
 
@@ -219,14 +248,14 @@ async def test_answers_with_something_else_in_them(pair: tuple[str, str]) -> Non
         ("x" * (LONGEST_TEXT + 1), "y"),
     ],
 )
-async def test_of_what_is_no_readable_prose_nobody_can_say(pair: tuple[Any, Any]) -> None:
+async def test_what_is_no_readable_prose_counts_as_different(pair: tuple[Any, Any]) -> None:
     near = Near(unfit="too long for the model")
-    assert await verdict(*pair, Comparison.SIMILAR, near) is None
-    assert await verdict(*pair[::-1], Comparison.SIMILAR, near) is None
+    assert await verdict(*pair, Comparison.SIMILAR, near) is Verdict.UNTOLD
+    assert await verdict(*pair[::-1], Comparison.SIMILAR, near) is Verdict.UNTOLD
 
 
-async def test_without_an_embedder_nobody_can_say() -> None:
-    assert await verdict(SHORT, LIGHT, Comparison.SIMILAR, Near(2)) is None
+async def test_without_an_embedder_it_counts_as_different() -> None:
+    assert await verdict(SHORT, LIGHT, Comparison.SIMILAR, Near(2)) is Verdict.UNTOLD
 
 
 @given(st.text(), st.text())
@@ -234,21 +263,36 @@ def test_the_order_does_not_matter(one: str, other: str) -> None:
     assert nearly_equal(one, other) == nearly_equal(other, one)
 
 
-@pytest.mark.parametrize("said", [True, False, None])
-async def test_a_judge_is_asked(*, said: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("said", "verdict"), [(True, Verdict.SAME), (False, Verdict.DIFFERENT), (None, Verdict.UNTOLD)]
+)
+async def test_a_judge_is_asked(*, said: bool | None, verdict: Verdict) -> None:
     judge = Said(verdict=said)
     comparing = Comparing(Near(), judge)
-    assert await comparing.same(answers(SHORT, "A week."), Comparison.JUDGE) is said
-    assert await comparing.same(answers({"a": 1}, completion("A week.")), Comparison.JUDGE) is said
+    assert await comparing.same(answers(SHORT, "A week."), Comparison.JUDGE) is verdict
+    assert await comparing.same(answers({"a": 1}, completion("A week.")), Comparison.JUDGE) is verdict
     assert judge.asked == [(QUESTION, SHORT, "A week."), (QUESTION, '{"a":1e0}', "A week.")]
 
 
-async def test_a_judge_that_fails_says_nothing() -> None:
-    comparing = Comparing(Near(), Said(verdict=JudgeError("away")))
-    assert await comparing.same(answers(SHORT, "A week."), Comparison.JUDGE) is None
+async def test_a_judge_that_fails_says_that_they_differ() -> None:
+    comparing = Comparing(Near(), Said(verdict=JudgeError("too long")))
+    assert await comparing.same(answers(SHORT, "A week."), Comparison.JUDGE) is Verdict.UNTOLD
 
 
-async def test_no_judge_says_nothing() -> None:
+@pytest.mark.parametrize("fresh", [SHORT, "A week."])
+async def test_without_a_judge_nothing_is_said_of_equal_answers_either(fresh: str) -> None:
+    """Else only those would be heard of, and all seem right."""
+    away = Said(verdict=True)
+    away.away = True
+    for judge in (None, away):
+        comparing = Comparing(Near(), judge)
+        assert await comparing.same(answers(SHORT, fresh), Comparison.JUDGE) is Verdict.UNKNOWN
+    assert away.asked == []
+    gone = Comparing(Near(), Said(verdict=JudgeAwayError("just now")))
+    assert await gone.same(answers(SHORT, "A week."), Comparison.JUDGE) is Verdict.UNKNOWN
+
+
+async def test_no_judge_is_counted() -> None:
     none = JUDGE_FAILURES.labels("none")._value.get()
-    assert await verdict(SHORT, "A week.", Comparison.JUDGE) is None
+    assert await Comparing(Near(), None).same(answers(SHORT, SHORT), Comparison.JUDGE) is Verdict.UNKNOWN
     assert JUDGE_FAILURES.labels("none")._value.get() == none + 1
