@@ -56,12 +56,14 @@ from service.store.leases import RedisLeases
 from service.store.ledger import Ledger
 from service.store.live import generations_of
 from service.store.outcomes import RedisOutcomes
+from service.store.pending import Pending
 from service.store.pointers import RedisPointers
 from service.store.policies import RedisPolicies
 from service.store.processes import Processes
 from service.store.quarantine import RedisQuarantine
 from service.store.rates import Rates
 from service.store.responses import RedisResponses
+from service.store.revealing import Revealing
 from service.store.reviews import RedisReviews
 from service.store.rewritings import RedisRewritings
 from service.store.rules import RedisRules
@@ -324,10 +326,13 @@ async def opened(
             )
             comparer = Comparer(
                 Comparing(embedder, judge),
-                store,
+                embedder,
+                keyring=keyring,
                 responses=responses,
                 decisions=ledger.decisions,
                 outcomes=outcomes,
+                pending=Pending(redis, keys, keyring, responses, now_ms),
+                revealing=Revealing(redis, keys, responses),
                 clock=now_ms,
             )
             store.told = comparer.note

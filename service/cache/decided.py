@@ -24,6 +24,10 @@ OUTCOMES: tuple[Origin | Reason, ...] = (
 PLACES = {one: at for at, one in enumerate(OUTCOMES)}
 
 
+OWN_BYTES = 8
+"""Of an entry id: enough to tell that it is another's."""
+
+
 class Decided(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
     """One lookup's decision. Fields are kept by position: append only, each with a default."""
 
@@ -39,6 +43,7 @@ class Decided(Struct, frozen=True, array_like=True, omit_defaults=True, gc=False
     stratum: int = 0  # how certain a hit is: `learning.strata`
     answer: int = 0  # which answer of the entry's was served, or would have been: `answer_of`
     model: int = 0  # whose similarities: `model_of`
+    own: bytes = b""  # what the asker's own entry id begins with, where its answer is to be compared
 
     @property
     def outcome(self) -> Origin | Reason:
@@ -75,4 +80,9 @@ def model_of(generation: Generation) -> int:
 
 def answer_of(record: Record) -> int:
     """Tells an entry's answers apart: another one's observations start anew."""
-    return zlib.crc32(record.response)
+    return sum_of(record.response)
+
+
+def sum_of(response: bytes) -> int:
+    """The same of an answer's bytes."""
+    return zlib.crc32(response)

@@ -8,11 +8,12 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from service.cache.decided import PLACES, UNIT, Decided, Review, answer_of, model_of
+from service.cache.decided import OWN_BYTES, PLACES, UNIT, Decided, Review, answer_of, model_of
 from service.cache.digests import TenantKeys
 from service.cache.learning.strata import EXACT, stratum
 from service.cache.question import Question
-from service.model import Hit, JudgedCandidate, Miss, Nearest, Origin, Record, Tenant
+from service.cache.tickets import is_fresh
+from service.model import Hit, JudgedCandidate, Miss, Nearest, Origin, Record, Tenant, Tier
 
 MOST_SAMPLED = 200
 """Hits to be judged that wait to be written."""
@@ -121,12 +122,13 @@ def decided(question: Question, answer: Hit | Miss, seconds: int) -> Decided:
         stratum=_stratum(question, answer, score),
         answer=0 if found is None else answer_of(found),
         model=0 if question.under is None else model_of(question.under),
+        own=bytes.fromhex(question.own_id)[:OWN_BYTES] if is_fresh(answer.lookup_id) else b"",
     )
 
 
 def _stratum(question: Question, answer: Hit | Miss, score: float | None) -> int:
     if not isinstance(answer, Hit):
-        return 0
+        return EXACT if question.shadowed is not None and question.shadowed[0] is Tier.EXACT else 0
     if answer.tier is not Origin.SEMANTIC:
         return EXACT
     return stratum(answer.similarity, question.asked.threshold, score, question.cut)

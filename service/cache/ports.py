@@ -94,6 +94,7 @@ class NewEntry(NamedTuple):
     vector: Vector | None
     superseded: tuple[str, ...]
     lookup: Ticket | None = None  # the one that it follows: an invalidation since then refuses it
+    hidden: bool = False  # its vector isn't indexed yet: it answers its own words
 
 
 class Sought(NamedTuple):

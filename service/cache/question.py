@@ -272,8 +272,8 @@ class Question:
 
     def token(self, now: int) -> str:
         """The lookup's id."""
-        fresh = self.explored is not None or self.shadowed is not None
-        self.lookup_id = self.lookup_id or issued(self.number, now, fresh=fresh)
+        fresh, explored = self.shadowed is not None, self.explored is not None
+        self.lookup_id = self.lookup_id or issued(self.number, now, fresh=fresh, explored=explored)
         return self.lookup_id
 
     def answer(

@@ -29,7 +29,7 @@ from service.cache.ports import (
     Work,
 )
 from service.cache.rewriting import Rewriting, is_wanted, own_words
-from service.cache.tickets import Ticket, is_fresh, ticket
+from service.cache.tickets import Ticket, is_explored, ticket
 from service.errors import EmbedderError, InvalidInputError, SemcachedError, StoreUnavailableError
 from service.model import INVALIDATED, Generation, Policy, Record, Refused, Stored, StoreRequest, Tier
 
@@ -54,14 +54,13 @@ class Accepted(NamedTuple):
     query: Query
     exact_only: str | None
     policy: Policy
-    settled: bool = False  # the answer that there was isn't the same: it is one of its own
 
     @property
     def explored(self) -> bool:
-        """Whether it isn't known yet if it is an answer of its own: till then it answers its own words."""
+        """Whether it isn't known yet if it is an answer of its own: till then its vector is kept back."""
         lookup_id = self.request.lookup_id
-        verified = self.policy.mode == "verified" and Tier.EXACT in self.policy.tiers and not self.settled
-        return verified and lookup_id is not None and is_fresh(lookup_id)
+        verified = self.policy.mode == "verified" and Tier.EXACT in self.policy.tiers
+        return verified and lookup_id is not None and is_explored(lookup_id)
 
     @property
     def text(self) -> str:
@@ -72,6 +71,14 @@ class Accepted(NamedTuple):
     def is_embedded(self) -> bool:
         """Whether its text needs a vector."""
         return self.query.vector is None and self.exact_only is None and self.query.text is not None
+
+
+class Kept(NamedTuple):
+    """What became an entry."""
+
+    accepted: Accepted
+    entry: NewEntry
+    before: Record | None  # the live one that it took the place of
 
 
 class Errand(NamedTuple):
@@ -95,10 +102,6 @@ class Prior(NamedTuple):
     def admits(self, one: Accepted) -> bool:
         """Whether it was asked often enough."""
         return self.record is not None or self.attempts >= one.policy.admit_after
-
-
-Told = Callable[[TenantKeys, Accepted, Stored | Refused | SemcachedError, Record | None], None]
-"""Is told what became of a store, and which live entry it took the place of."""
 
 
 class Store:
@@ -128,7 +131,8 @@ class Store:
         self._clock = clock
         self._redis_s = redis_s
         self._jitter = jitter
-        self.told: Told | None = None
+        self.told: Callable[[TenantKeys, Kept], None] | None = None
+        """Is told of each that was stored."""
 
     def accept(self, request: StoreRequest, keys: TenantKeys) -> Accepted | Refused:
         """Check a request and ask the policy.
@@ -179,7 +183,7 @@ class Store:
         errand = Errand(keys, generation, budget, work or Work())
         prior = await self._prior(accepted, errand)
         accepted = [
-            one._replace(exact_only=one.exact_only or _kept_apart(one, past))
+            one._replace(exact_only=one.exact_only or (QUARANTINED if past.quarantined else None))
             for one, past in zip(accepted, prior, strict=True)
         ]
         outcomes: list[Stored | Refused | SemcachedError] = [EARLY] * len(accepted)
@@ -187,10 +191,6 @@ class Store:
         stored = await self._stored([accepted[at] for at in due], [prior[at] for at in due], errand)
         for at, outcome in zip(due, stored, strict=True):
             outcomes[at] = outcome
-        if self.told is not None:
-            for one, past, outcome in zip(accepted, prior, outcomes, strict=True):
-                if not one.settled:
-                    self.told(keys, one, outcome, past.record)
         return outcomes
 
     async def _stored(
@@ -220,7 +220,9 @@ class Store:
                 if (bound := accepted[at].policy.max_entries) is not None:
                     self._uses.stored(errand.keys.tenant, entry.record, bound)
         for (at, entry), error in zip(entries.items(), errors, strict=True):
-            outcomes[at] = error or _receipt(accepted[at], entry.record)
+            outcomes[at] = error or _receipt(accepted[at], entry)
+            if error is None and self.told is not None:
+                self.told(errand.keys, Kept(accepted[at], entry, prior[at].record))
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _living(
@@ -342,14 +344,8 @@ def _entry(
         tags=[key.digest("tag", tag.encode()) for tag in record.tags],
     )
     superseded = tuple(other.entry_id for other in one.query.identities[1:])
-    return NewEntry(record, tags, vector, superseded, _lookup_of(one))
-
-
-def _kept_apart(one: Accepted, past: Prior) -> str | None:
-    """Why it may answer its own words only."""
-    if past.quarantined:
-        return QUARANTINED
-    return EXPLORED if one.explored else None
+    hidden = vector is not None and one.explored
+    return NewEntry(record, tags, vector, superseded, _lookup_of(one), hidden)
 
 
 def _lookup_of(one: Accepted) -> Ticket | None:
@@ -363,14 +359,15 @@ def _is_late(entry: NewEntry, newer: Newer | None) -> bool:
     return newer.refuses(subject_of(entry.record, entry.vector), entry.lookup)
 
 
-def _receipt(one: Accepted, record: Record) -> Stored:
+def _receipt(one: Accepted, entry: NewEntry) -> Stored:
+    record, why = entry.record, EXPLORED if entry.hidden else one.exact_only
     left = None if record.expires_at is None else (record.expires_at - record.stored_at) / 1000
     return Stored(
         stored=True,
         entry_id=record.entry_id,
-        tiers=[Tier.EXACT] if one.exact_only else list(one.policy.tiers),
+        tiers=[Tier.EXACT] if why else list(one.policy.tiers),
         expires_in_s=left,
-        exact_only=one.exact_only or UNSET,
+        exact_only=why or UNSET,
     )
 
 

@@ -1,7 +1,8 @@
 """Lookup ids: what a store shows to say after which invalidation its lookup was made.
 
 48 bits of the number of the tenant's last invalidation, 48 of the time in ms since 1970, 16 of the
-process, 15 that count, 1 whether an answer to it is to be compared with one that there is.
+process, 14 that count, 1 whether it was explored, 1 whether an answer to it is to be compared with one that
+there is.
 Whoever forges one only fools himself: a store without one isn't checked either.
 """
 
@@ -25,15 +26,27 @@ class Ticket(NamedTuple):
     at: int  # ms since 1970
 
 
-def issued(number: int, now: int, *, fresh: bool = False) -> str:
-    """32 hex characters; `fresh`: the answer that follows is to be compared with one that there is."""
-    count = next(_count) % (_WORD // 2) * 2 + fresh
+def issued(number: int, now: int, *, fresh: bool = False, explored: bool = False) -> str:
+    """32 hex characters.
+
+    Args:
+        number: of the last invalidation.
+        now: ms since 1970.
+        fresh: the answer that follows is to be compared with one that there is.
+        explored: it is, because that one might have been served.
+    """
+    count = next(_count) % (_WORD // 4) * 4 + 2 * explored + (fresh or explored)
     return f"{number % _NUMBER:012x}{now % _NUMBER:012x}{_process():04x}{count:04x}"
 
 
 def is_fresh(lookup_id: str) -> bool:
     """Whether the answer that follows is to be compared with one that there is."""
     return lookup_id[-1:] in {"1", "3", "5", "7", "9", "b", "d", "f"}
+
+
+def is_explored(lookup_id: str) -> bool:
+    """Whether it is, and that one might have been served."""
+    return lookup_id[-1:] in {"3", "7", "b", "f"}
 
 
 def _process() -> int:

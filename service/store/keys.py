@@ -155,6 +155,10 @@ class Keys:
         """A sorted set: a tenant's buckets of decisions, by when they end."""
         return f"{self.prefix}:{{{partition}}}:decisions:list:{tenant}"
 
+    def pending_comparisons(self, partition: int) -> str:
+        """A sorted set: fresh answers to be compared, sealed, by when somebody was last at work on them."""
+        return f"{self.prefix}:{{{partition}}}:comparisons"
+
     def rate(self, api_key: str) -> str:
         """When an API key's next request is due, by its id."""
         return f"{self.prefix}:{{rate:{api_key}}}"

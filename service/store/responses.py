@@ -310,11 +310,11 @@ class RedisResponses:
         end, ours = entry.record.expires_at, self._current().embedding
         for one in live:
             document = self._keys.document(partition, one, entry.record.entry_id)
-            vector = entry.vector if one.embedding == ours else None
+            vector = entry.vector if one.embedding == ours and not entry.hidden else None
             yield ("HSET", document, *_document(entry, vector, one))
             if end is not None:
                 yield ("PEXPIREAT", document, end)
-            if vector is None and entry.vector is not None:
+            if vector is None and entry.vector is not None and not entry.hidden:
                 queue = self._keys.pending(partition, one)
                 yield ("ZADD", queue, entry.record.stored_at, entry.record.entry_id)
 
@@ -504,12 +504,12 @@ def _document(entry: NewEntry, vector: Vector | None, generation: Generation) ->
         "tag": ",".join(tags.tags),
         "stored_at": record.stored_at,
         "expires_at": NO_END_MS if record.expires_at is None else record.expires_at,
-        "vector": None if vector is None else _checked_bytes(vector, tags.identity.scope, generation),
+        "vector": None if vector is None else checked_bytes(vector, tags.identity.scope, generation),
     }
     return tuple(part for name, value in fields.items() if value for part in (name, value))
 
 
-def _checked_bytes(vector: Vector, scope: str, generation: Generation) -> bytes:
+def checked_bytes(vector: Vector, scope: str, generation: Generation) -> bytes:
     """As the generation keeps it. NaN and zero vectors spoil a graph for every neighbour."""
     norm = float(vector @ vector)
     if vector.ndim != 1 or not 0.999 < norm < 1.001:  # noqa: PLR2004 - false for NaN
