@@ -13,19 +13,19 @@ from service import doctor, migrate
 from service.api.auth import operator
 from service.cache.digests import TenantKeys
 from service.cache.invalidation import Keyspace, Similar, Where
-from service.cache.ports import Budget, Embedded, Embedder
+from service.cache.ports import Budget, Embedded, Embedder, Work
 from service.embedders.local import MiniLM
 from service.errors import EmbedderError, LayoutError
 from service.migrate import draining, standing
 from service.migrate.record import read_migration
-from service.model import Hit, Miss
+from service.model import Comparison, Hit, Miss, Policy
 from service.providers.gate import ProviderError
 from service.settings import Settings
 from service.store.keys import Keys
 from service.store.layout import read_generation
 from service.wiring import Loaded, Parts, opened
 from tests.acl import MIGRATE, as_service
-from tests.helpers import keep, look
+from tests.helpers import Same, asked, keep, look
 from tests.migrate.test_moving import QUIET, current, following
 
 pytestmark = pytest.mark.anyio
@@ -178,6 +178,34 @@ async def test_both_models_serve_until_the_old_one_goes(
     await parts.responses.refresh()
     assert served(parts) is None  # its vectors are gone: /readyz says so
     assert isinstance(await look(parts, keys, prompt=QUESTIONS[0]), Miss)
+
+
+async def test_an_answer_of_its_own_is_found_by_both_models(
+    *, parts: Parts, hand: Parts, settings: Settings, others: Loaded, keys: TenantKeys
+) -> None:
+    """Only once it was compared: its vector is kept back till then, the other model's as well."""
+    policy = Policy(mode="verified", guards={"verifier": False}, threshold=0.6, comparison=Comparison.EQUAL)
+    await keep(parts, keys, prompt=QUESTIONS[0], response='"a"')
+    await migrate.up(hand.target, QUIET)
+    await parts.responses.refresh()
+    parts.lookup._policies = parts.store._policies = Same(policy)
+    words, work = "How can I reset my password?", Work()
+    question = asked(keys, parts, prompt=words)
+    (miss,) = await parts.lookup.answer([question], keys, work)
+    parts.accounting.looked_up(keys, [question], [miss], work)
+    stored = await keep(parts, keys, prompt=words, response='"b"', lookup_id=miss.lookup_id)
+    assert stored.exact_only == "explored"
+    async with opened(settings, settings.redis_url or "", others) as new:
+        await new.attach(lambda _: None)
+        assert await new.draining.once() == 0
+        async with parts.comparer.running():
+            await parts.comparer.settled()
+        assert await new.draining.once() == 1
+        for each in (parts, new):
+            each.lookup._policies = Same(Policy(guards={"verifier": False}))
+            hit = await look(each, keys, prompt=words, tiers=["semantic"])
+            assert isinstance(hit, Hit)
+            assert hit.entry_id == stored.entry_id
 
 
 async def test_nothing_waits_for_a_vector_at_the_end(
