@@ -443,6 +443,13 @@ async def test_who_is_at_work_says_so(parts: Parts, other: Parts) -> None:
     assert await clocks[0].left(10) == []  # it was taken up
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lookups were answered by another process."""
+    monkeypatch.setattr("service.store.decisions.is_own", lambda _: False)
+
+
+@pytest.mark.usefixtures("elsewhere")
 async def test_a_decision_that_is_just_being_written_is_waited_for(
     parts: Parts, other: Parts, keys: TenantKeys
 ) -> None:
@@ -454,6 +461,7 @@ async def test_a_decision_that_is_just_being_written_is_waited_for(
     assert await finding is not None
 
 
+@pytest.mark.usefixtures("elsewhere")
 async def test_an_answer_stored_at_another_worker_at_once_is_compared(
     parts: Parts, other: Parts, keys: TenantKeys
 ) -> None:
