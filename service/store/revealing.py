@@ -70,7 +70,8 @@ class Revealing:
         if not ours or newer.refuses(subject_of(record, vector), lookup):
             return False
         steps = [_written(one, checked_bytes(vector, record.scope, one.generation), record) for one in ours]
-        behind = [self._read(partition, record), *(("HGET", one.key, "stored_at") for one in ours)]
+        marked: Command = ("EXISTS", self._keys.quarantine(partition, record.entry_id))
+        behind = [self._read(partition, record), marked, *(("HGET", one.key, "stored_at") for one in ours)]
         commands = [*(command for step in steps for command in step), *behind, *since]
         *told, said = await self._redis.run([*commands, self._responses.spaces.asked(partition)], budget)
         self._responses.spaces.hear(partition, said)
@@ -78,14 +79,14 @@ class Revealing:
         failed = [outcome(list(islice(replies, len(step)))) for step in steps]
         if error := next((one for one in failed if one is not None), None):
             raise error
-        (blob,) = value_of(next(replies))
+        (blob,), quarantined = value_of(next(replies)), value_of(next(replies))
         times = [value_of(one) for one in islice(replies, len(ours))]
         newer = self._responses.invalidations.newer(keys, list(replies))
         if not _same(blob, record, keys):  # what we wrote belongs to nobody
             mine = [one for one, at in zip(ours, times, strict=True) if is_whole(record.stored_at, at)]
             await self._redis.values([("UNLINK", one.key) for one in mine], budget)
             return False
-        if newer.refuses(subject_of(record, vector), lookup):
+        if quarantined or newer.refuses(subject_of(record, vector), lookup):
             await self._redis.values([("HDEL", one.key, "vector") for one in ours], budget)
             return False
         queues = [self._keys.pending(partition, one.generation) for one in others]

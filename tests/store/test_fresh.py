@@ -234,6 +234,18 @@ async def test_what_was_invalidated_by_meaning_is_not_found_by_it(
     assert redis.hexists(document, "stored_at")
 
 
+async def test_what_is_quarantined_by_then_answers_its_own_words(
+    parts: Parts, keys: TenantKeys, redis: Redis
+) -> None:
+    entry_id = await explored(parts, keys)
+    redis.hset(parts.target.keys.quarantine(0, entry_id), "somebody", 1)
+    await compared(parts)
+    answer = await reworded(parts, keys)
+    assert isinstance(answer, Hit)
+    assert answer.entry_id != entry_id
+    assert await exactly(parts, keys) == '"other"'
+
+
 async def test_what_lost_its_document_gets_none(parts: Parts, keys: TenantKeys, redis: Redis) -> None:
     """Nothing would find it then that invalidates it."""
     entry_id = await explored(parts, keys)
