@@ -234,3 +234,13 @@ def test_comparing(tmp_path: Path) -> None:
     assert {kind: row["pairs"] for kind, row in rows.items()} == {"light": 30, "strong": 30, "trap": 90}
     assert rows["trap"]["shipped"] == 0 < rows["light"]["shipped"] <= rows["light"]["words"]
     assert rows["trap"]["cosine"] > rows["trap"]["words"]
+
+
+def test_decisions(tmp_path: Path) -> None:
+    output = tmp_path / "decisions.json"
+    printed = run("decisions", "--lookups", "20", "--rounds", "1", "--output", str(output))
+    assert "decisions in" in printed
+    found = json.loads(output.read_text())
+    assert found["decisions"] == 64
+    assert 40 < found["bytes_per_1000"] / 1000 < 400
+    assert all(found[kind]["with"]["cpu_us"] > 0 for kind in ("exact", "semantic", "miss"))
