@@ -145,6 +145,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     stored_at: str
     expires_at: str | None = None
+    exact_only: str | None = None
 
 
 class Entries(Struct, frozen=True):
