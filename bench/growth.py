@@ -59,8 +59,8 @@ TIE = 1e-4
 """An entry as near as that to the nearest is as good."""
 LOST = 0.1
 """Share of answers that may miss: a walk over a graph doesn't find all."""
-MIXED, EACH = 512, 128
-"""Queries of all tenants, and of one, that are asked in turn."""
+EACH = 128
+"""Queries of a tenant that are asked in turn."""
 MANY = 16
 KINDS: Sequence[tuple[str, str, Kind]] = (
     ("semantic", "raw FT.SEARCH", "near"),
@@ -206,13 +206,18 @@ def by_entries(
 ) -> dict[int, dict[str, dict[str, Any]]]:
     """Questions of all tenants, as they have entries: by connections, kind, contender `NAME SIZE`."""
     found: dict[int, dict[str, dict[str, Any]]] = {}
+    asked_of = {
+        (one.size, kind): (some, captured(one, some, kind))
+        for one in all_sizes
+        for kind, _, asked_as in KINDS
+        for some in [served_queries(one.corpus, asked_as, given.mixed, None)]
+    }
     for callers in (1, MANY):
         found[callers] = {}
-        for kind, raw, asked_as in KINDS:
+        for kind, raw, _ in KINDS:
             contenders = []
             for one in all_sizes:
-                wanted = served_queries(one.corpus, asked_as, MIXED, None)
-                commands = captured(one, wanted, kind)
+                wanted, commands = asked_of[one.size, kind]
                 job = http_job(one, wanted, kind, callers, given.seconds)
                 contenders.append(one.contender(f"semcached {one.size}", job))
                 for joined in (False, True)[: 1 + (callers > 1)]:
@@ -321,7 +326,7 @@ def serving(size: int, folder: Path, given: argparse.Namespace) -> Iterator[Size
         some = {"secret": SECRET, "keys_file": str(keys), **memory_off()}
         service = stack.enter_context(asked(folder / f"service{size}", url, api_key(tenants[0]), **some))
         before = rss(service.pids)
-        for tenant in {*tenants, *(one.tenant for one in served_queries(corpus, "near", MIXED, None))}:
+        for tenant in {*tenants, *(one.tenant for one in served_queries(corpus, "near", given.mixed, None))}:
             policy = {"guards": GUARDS_OFF, "threshold": THRESHOLD}
             of_tenant(service, tenant).put_policy(corpus.agent_type(tenant), **policy)
         yield Sized(size, corpus, place(url), url, service, result, server, tenants, before)
@@ -478,6 +483,7 @@ def options() -> argparse.Namespace:
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--seconds", type=float, default=1.0, help="of a slice")
     arguments.add_argument("--queries", type=int, default=400, help="per tenant, for the recall")
+    arguments.add_argument("--mixed", type=int, default=512, help="queries of all tenants, for latency")
     arguments.add_argument("--output", type=Path, default=Path("bench/results/growth.json"))
     given = arguments.parse_args()
     given.redis = {int(size): url for size, _, url in (one.partition("=") for one in given.redis)}

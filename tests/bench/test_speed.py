@@ -54,7 +54,7 @@ def test_latency(tmp_path: Path) -> None:
 
 
 def test_growth(tmp_path: Path) -> None:
-    sizes = ["--sizes", "150,400", "--queries", "24", "--cache", str(tmp_path)]
+    sizes = ["--sizes", "150,400", "--queries", "24", "--mixed", "64", "--cache", str(tmp_path)]
     found = run(tmp_path / "growth.json", "growth", *sizes, "--reload")
     assert found["sizes"].keys() == {"150", "400"}
     for size in found["sizes"].values():
