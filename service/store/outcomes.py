@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
+from service.cache.decided import OUTCOMES as OUTCOME_NAMES
 from service.cache.digests import DigestKey, TenantKeys
 from service.cache.outcomes import Outcome, Said
 from service.cache.ports import Budget
@@ -111,7 +112,10 @@ def unsealed(blob: bytes, key: DigestKey) -> Outcome | None:
         RECORDS_REFUSED.labels("mac").inc()
         return None
     try:
-        return _decoder.decode(body)
+        one = _decoder.decode(body)
     except msgspec.DecodeError:
+        one = None
+    if one is None or not 0 <= one.at < len(OUTCOME_NAMES):  # a newer version may know more
         RECORDS_REFUSED.labels("form").inc()
         return None
+    return one

@@ -19,7 +19,7 @@ from service.cache.tickets import issued
 from service.errors import InvalidInputError
 from service.model import Origin, Policy, Reason
 from service.store.learning import MEASURED_MS
-from service.store.outcomes import RedisOutcomes
+from service.store.outcomes import RedisOutcomes, sealed
 from service.telemetry import FALSE_HITS
 from service.wiring import Loaded, Parts, now_ms, opened
 from tests.helpers import Same
@@ -141,7 +141,8 @@ async def test_what_was_altered_is_nothing(parts: Parts, keys: TenantKeys, redis
     one = outcome(parts, 1, correct=True)
     await parts.judging.outcomes.put(keys, AGENT, one)
     (name,) = redis.scan_iter(f"{parts.settings.key_prefix}:*:outcomes:*")
-    redis.zadd(name, {b"\x01" + b"x" * 40: 5, b"": 6})
+    newer = sealed(msgspec.structs.replace(one, lookup_id=bytes(16), at=99), keys.current)
+    redis.zadd(name, {b"\x01" + b"x" * 40: 5, b"": 6, newer: 7})
     assert [it.outcome for it in await parts.judging.outcomes.read(keys, AGENT, one.model)] == [one]
     other = parts.keyring.of(operator("other"))
     assert await parts.judging.outcomes.read(other, AGENT, one.model) == []
