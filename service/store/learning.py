@@ -56,6 +56,7 @@ class Known:
     model: int
     learned: Learned = field(default_factory=Learned)
     state: State | None = None  # of the mode `adaptive`
+    watched: bool = False  # each second; else only where its gauges are due
     measured: int = 0  # when the gauges were set, ms since 1970
     judged: tuple[int, Policy] | None = None  # how much had been said when the threshold was judged last
 
@@ -92,7 +93,9 @@ class RedisLearning:
 
     def of(self, keys: TenantKeys, agent_type: str) -> Learned:
         """See `cache.ports.Learning`. From the first time on its outcomes are followed."""
-        return self._of(keys, agent_type).learned
+        one = self._of(keys, agent_type)
+        one.watched = True
+        return one.learned
 
     def threshold(self, keys: TenantKeys, agent_type: str, policy: Policy) -> float:
         """See `cache.ports.Learning`."""
@@ -120,7 +123,7 @@ class RedisLearning:
             StoreUnavailableError: Redis does not answer.
         """
         for tenant, agent_type in self._policies.learning:
-            self._of(self._keyring.of(tenant), agent_type)
+            self._of(self._keyring.of(tenant), agent_type).watched = True
         await self._name_all()
         for one in list(self._known.values()):
             try:
@@ -131,8 +134,12 @@ class RedisLearning:
                 log.exception("unexpected error while following what is learned")
 
     async def _look(self, one: Known) -> None:
-        await self._follow(one)
-        await self._measure(one)
+        now = self._clock()
+        due = one.keys.tenant in self._named and now - one.measured >= MEASURED_MS
+        if one.watched or due:
+            await self._follow(one)
+        if due:
+            await self._measure(one, now)
         if self._mode(one) == "adaptive":
             await self._move(one)
 
@@ -187,11 +194,8 @@ class RedisLearning:
                 return after
         raise StoreUnavailableError("the threshold is being moved; try again")
 
-    async def _measure(self, one: Known) -> None:
+    async def _measure(self, one: Known, now: int) -> None:
         """Set the gauges: also where nothing is said, hits become more and days go by."""
-        now = self._clock()
-        if one.keys.tenant not in self._named or now - one.measured < MEASURED_MS:
-            return
         one.measured = now
         found = quality(await self._counts(one), one.learned.said.values(), now)
         for end, value in (("rate", found.false_hit_rate), ("low", found.low), ("high", found.high)):
