@@ -3,15 +3,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 QUALITY_ARGS ?=
-HARDY := $(addprefix tests/faults/test_,process.py acl.py poison.py backup.py)
-ALONE := $(filter-out $(HARDY),$(wildcard tests/faults/test_*.py)) tests/bench/test_faults.py tests/bench/test_crash.py
+ALONE := tests/faults tests/bench/test_faults.py tests/bench/test_crash.py
 
 .PHONY: serve test lint bench lock clean
 
 serve: .venv/.serve
 	@exec $(BIN)/semcached serve
 
-# Deadlines and crashes one at a time; everything else file by file on two cores. HARDY: processes that may take their time.
+# Deadlines and crashes one at a time; everything else file by file on two cores.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(ALONE)) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest $(ALONE) $(PYTEST_ARGS)
