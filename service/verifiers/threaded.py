@@ -15,6 +15,7 @@ SLICE = 4  # pairs per run: more gains nothing on one thread, and others wait
 PATIENCE_S = 1.0
 PAIR_PATIENCE_S = 0.1  # for each pair of a call; the longest takes 0.06 s on a slow core
 MAX_WAITING = 1024  # pairs; whoever comes later would wait in vain
+WARM_S = 30.0
 
 
 class Model(Protocol):
@@ -50,6 +51,18 @@ class ThreadedVerifier:
         finally:
             self._waiting -= len(pairs)
 
+    async def warm(self) -> None:
+        """The first run, with more patience: where a service starts, many do, and nobody waits for an answer.
+
+        Raises:
+            VerifierError: it hangs or fails.
+        """
+        try:
+            async with asyncio.timeout(WARM_S):
+                await self._run([("warm up", "warm it up")])
+        except TimeoutError:
+            raise _failed("slow", "the verifier hangs") from None
+
     async def _run(self, pairs: Sequence[Pair]) -> list[float | None]:
         VERIFIED.inc(len(pairs))
         loop = asyncio.get_running_loop()
@@ -74,7 +87,7 @@ async def threaded(model: Model) -> AsyncIterator[ThreadedVerifier]:
     """A verifier that is warm: the first run, the slow one, is done."""
     verifier = ThreadedVerifier(model)
     try:
-        await verifier.scores([("warm up", "warm it up")])
+        await verifier.warm()
         yield verifier
     finally:
         verifier.close()
