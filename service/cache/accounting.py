@@ -94,8 +94,9 @@ class Accounting:
             agent_type = question.query.agent_type
             noted = self.decisions.note(keys, question, answer)
             if noted is not None and noted.is_hit:
-                for when in (_day(answer.lookup_id), ALL_DAYS):
-                    self._cell(keys, agent_type)["strata", when, str(noted.stratum)] += 1
+                cell, place = self._cell(keys, agent_type), str(noted.stratum)
+                cell["strata", _day(answer.lookup_id), place] += 1
+                cell["strata", ALL_DAYS, place] += 1
             if question.shadowed is not None:
                 self._shadowed(self._cell(keys, agent_type), question.shadowed[2])
             if isinstance(answer, Miss):

@@ -108,8 +108,8 @@ class RedisLearning:
         Raises:
             StoreUnavailableError: Redis does not answer.
         """
-        one = self._of(keys, agent_type)
-        if self._mode(one) == "adaptive":
+        if self._mode(self._peek(keys, agent_type)) == "adaptive":
+            one = self._of(keys, agent_type)
             await self._follow(one)
             await self._move(one, was_set=True)
 
